@@ -1,0 +1,123 @@
+"""``manifest.json``: what a recording promises to hold, and what happened to every frame and datum.
+
+It is replaced as a whole (write beside, rename), once a second while recording and a last time at the end, so that a
+reader finds a complete one at every instant.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from gazed_recorder.errors import DamagedFile, NotARecording
+
+__all__ = ["ClockReading", "FileSum", "Gap", "Manifest", "Part", "StreamReport"]
+
+MANIFEST = "manifest.json"
+_MOST_GAPS = 1000
+
+
+class ClockReading(msgspec.Struct, frozen=True):
+    """One instant on all three clocks."""
+
+    host_ns: int
+    unix_ns: int
+    error_ns: int
+    timestamp: float
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """A hole in a stream: ``frames`` are missing between the timestamps ``after`` and ``before``."""
+
+    after: float
+    before: float
+    frames: int
+    reason: str
+
+
+class Part(msgspec.Struct):
+    """One video file of a stream."""
+
+    file: str
+    frames: int = 0
+    codec: str = "mjpeg"
+
+
+class FileSum(msgspec.Struct, frozen=True):
+    """Size in bytes and xxh3_128 (hex) of a finished file."""
+
+    size: int
+    xxh3_128: str
+
+
+class StreamReport(msgspec.Struct):
+    """The accounts of one stream: ``received == written + sum(dropped.values())`` once it is closed."""
+
+    kind: Literal["video", "data"]
+    expected: bool = False
+    info: dict[str, Any] = {}
+    received: int = 0
+    written: int = 0
+    dropped: dict[str, int] = {}
+    missed: int = 0
+    """Frames the source knows it never got from the device."""
+    lost: int = 0
+    """Frames or datums that were in flight when a process died."""
+    first: float | None = None
+    last: float | None = None
+    gaps: list[Gap] = []
+    gap_count: int = 0
+    parts: list[Part] = []
+
+    def add_gap(self, gap: Gap) -> None:
+        """Count a gap; the first 1000 are kept one by one, so that the manifest stays small."""
+        self.gap_count += 1
+        if len(self.gaps) < _MOST_GAPS:
+            self.gaps.append(gap)
+
+    def drop(self, reason: str, count: int = 1) -> None:
+        """Count frames or datums that were received and not written."""
+        self.dropped[reason] = self.dropped.get(reason, 0) + count
+
+
+class Manifest(msgspec.Struct):
+    """The whole of ``manifest.json``. ``state`` is ``recording`` until the folder is closed in good order."""
+
+    recording_uuid: str
+    software: str
+    start: ClockReading
+    format: int = 1
+    state: Literal["recording", "complete", "repaired"] = "recording"
+    mode: Literal["jpeg", "h264", "mpeg4"] = "jpeg"
+    stop: ClockReading | None = None
+    stop_reason: str = ""
+    clock: list[ClockReading] = []
+    streams: dict[str, StreamReport] = {}
+    events: list[dict[str, Any]] = []
+    files: dict[str, FileSum] = {}
+
+    def save(self, folder: Path) -> None:
+        """Replace the manifest of ``folder`` in one step."""
+        target = folder / MANIFEST
+        beside = target.with_suffix(".json.writing")
+        beside.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=2))
+        os.replace(beside, target)  # noqa: PTH105 - the atomic form, by name
+
+    @classmethod
+    def load(cls, folder: Path) -> Manifest:
+        """Read the manifest of ``folder``.
+
+        Raises:
+            NotARecording: there is none.
+            DamagedFile: it cannot be read; the message says where.
+        """
+        path = folder / MANIFEST
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except FileNotFoundError:
+            raise NotARecording(f"{folder} holds no {MANIFEST}", hint="is it a recording made by gazed?") from None
+        except (msgspec.DecodeError, OSError) as error:
+            raise DamagedFile(f"{path}: {error}", hint=f"gazed repair {folder}") from error
