@@ -1,0 +1,112 @@
+"""What every process of the daemon has in common: it announces itself, shows that it lives, and ends with its parent.
+
+The supervisor starts a process with three things: ``GAZED_RUN`` (the run directory), ``GAZED_STATUS_FD`` (a pipe on which
+the child writes one JSON object a line: ``{"ready": …}`` once, ``{"beat": …}`` at least once a second) and a pipe as
+standard input, which closes when the supervisor is gone, however it went.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from gazed_bus.log import log_to_bus
+from gazed_bus.rundir import RunDir
+from gazed_timesync import GazedError, PupilClock
+
+__all__ = ["Child"]
+
+_BEAT_EVERY = 0.5
+_GRACE_AFTER_PARENT = 8.0
+_log = logging.getLogger(__name__)
+
+
+class Child:
+    """The running process, seen from inside. Use as a context manager around the process's main loop.
+
+    Raises:
+        GazedError: the process was not started by a supervisor.
+    """
+
+    def __init__(self, name: str) -> None:
+        try:
+            self.run = RunDir(Path(os.environ["GAZED_RUN"]))
+            self._status = int(os.environ["GAZED_STATUS_FD"])
+        except (KeyError, ValueError):
+            raise GazedError(f"{name} is a part of the daemon", hint="start the daemon with: gazed run") from None
+        self.name = name
+        self.clock = PupilClock(self.run.clock)
+        self.stopping = False
+        self._beaten = 0.0
+        self._closed = False
+        os.set_blocking(self._status, False)
+        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    @classmethod
+    def start(cls, name: str) -> Child:
+        """Take over the signals and the log of this process and watch the parent."""
+        child = cls(name)
+        signal.signal(signal.SIGTERM, child._on_signal)
+        # Ctrl-C reaches the whole group; the supervisor alone decides in which order its children end.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        log_to_bus(name, child.run)
+        threading.Thread(target=child._watch_parent, name="parent", daemon=True).start()
+        return child
+
+    def ready(self, info: Mapping[str, Any] | None = None) -> None:
+        """Tell the supervisor that this process does its work from now on."""
+        self._tell({"ready": dict(info or {})})
+
+    def beat(self, stats: Mapping[str, Any] | None = None) -> None:
+        """Show that the main loop turns. Cheap: only one call in half a second is sent."""
+        now = time.monotonic()
+        if now - self._beaten >= _BEAT_EVERY:
+            self._beaten = now
+            self._tell({"beat": dict(stats or {})})
+
+    def stop(self) -> None:
+        """Ask the main loop to end."""
+        self.stopping = True
+        os.eventfd_write(self.wake_fd, 1)
+
+    def _tell(self, message: Mapping[str, Any]) -> None:
+        try:
+            os.write(self._status, json.dumps(message, allow_nan=False, default=str).encode() + b"\n")
+        except BlockingIOError:
+            _log.warning("%s: the supervisor does not read its status pipe", self.name)
+        except BrokenPipeError:
+            self.stop()
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self.stop()
+
+    def _watch_parent(self) -> None:
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+        if self._closed:
+            return
+        self.stop()
+        time.sleep(_GRACE_AFTER_PARENT)
+        os._exit(1)
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and not isinstance(error, SystemExit):
+            _log.error("%s ends: %s", self.name, error, exc_info=error)
+        self._closed = True
+        logging.shutdown()
+        os.close(self.wake_fd)
+        self.clock.close()
