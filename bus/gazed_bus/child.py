@@ -1,8 +1,8 @@
-"""What every process of the daemon has in common: it announces itself, shows that it lives, and ends with its parent.
+"""What every process of the daemon has in common: it announces itself, shows that it lives, ends with its parent.
 
-The supervisor starts a process with three things: ``GAZED_RUN`` (the run directory), ``GAZED_STATUS_FD`` (a pipe on which
-the child writes one JSON object a line: ``{"ready": …}`` once, ``{"beat": …}`` at least once a second) and a pipe as
-standard input, which closes when the supervisor is gone, however it went.
+The supervisor starts a process with three things: ``GAZED_RUN`` (the run directory), ``GAZED_STATUS_FD`` (a pipe on
+which the child writes one JSON object a line: ``{"ready": …}`` once, ``{"beat": …}`` at least once a second) and a
+pipe as standard input, which closes when the supervisor is gone, however it went.
 """
 
 from __future__ import annotations

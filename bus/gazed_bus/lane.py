@@ -1,9 +1,9 @@
 """The recorder lane: how frames reach the recorder without loss.
 
-A camera (``LaneSender``, DEALER) keeps each frame of a recording until the recorder (``LaneReceiver``, ROUTER) says that
-it is on disk. When the recorder dies and comes back, it names the last frame it has of each stream, and the camera goes on
-behind that one. What does not fit the camera's bounded queue is dropped and counted; the counts travel with every frame, so
-that ``received == written + dropped`` can be checked at any instant.
+A camera (``LaneSender``, DEALER) keeps each frame of a recording until the recorder (``LaneReceiver``, ROUTER) says
+that it is on disk. When the recorder dies and comes back, it names the last frame it has of each stream, and the camera
+goes on behind that one. What does not fit the camera's bounded queue is dropped and counted; the counts travel with
+every frame, so that ``received == written + dropped`` can be checked at any instant.
 
 Messages, first frame is the kind:
 
