@@ -6,16 +6,17 @@ reader finds a complete one at every instant.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from gazed_recorder.atomic import replace_file
 from gazed_recorder.errors import DamagedFile, NotARecording
 
-__all__ = ["ClockReading", "FileSum", "Gap", "Manifest", "Part", "StreamReport"]
+__all__ = ["MANIFEST", "ClockReading", "FileSum", "Gap", "Manifest", "Mode", "Part", "StreamReport"]
 
+Mode = Literal["jpeg", "h264", "mpeg4"]
 MANIFEST = "manifest.json"
 _MOST_GAPS = 1000
 
@@ -47,14 +48,17 @@ class Part(msgspec.Struct):
 
 
 class FileSum(msgspec.Struct, frozen=True):
-    """Size in bytes and xxh3_128 (hex) of a finished file."""
+    """Size in bytes and xxh3_128 (hex) of a finished file.
+
+    The sum is empty for a video, each of whose frames has a checksum of its own, and where there was no time for it.
+    """
 
     size: int
     xxh3_128: str
 
 
 class StreamReport(msgspec.Struct):
-    """The accounts of one stream: ``received == written + sum(dropped.values())`` once it is closed."""
+    """The accounts of one stream: ``received == written + sum(dropped.values()) + lost`` once it is closed."""
 
     kind: Literal["video", "data"]
     expected: bool = False
@@ -71,6 +75,8 @@ class StreamReport(msgspec.Struct):
     gaps: list[Gap] = []
     gap_count: int = 0
     parts: list[Part] = []
+    cameras: dict[str, tuple[int, int, int]] = {}
+    """Each camera process that served the stream: frames it received, dropped, missed."""
 
     def add_gap(self, gap: Gap) -> None:
         """Count a gap; the first 1000 are kept one by one, so that the manifest stays small."""
@@ -89,9 +95,11 @@ class Manifest(msgspec.Struct):
     recording_uuid: str
     software: str
     start: ClockReading
+    session_name: str = ""
+    user_info: dict[str, str] = {}
     format: int = 1
     state: Literal["recording", "complete", "repaired"] = "recording"
-    mode: Literal["jpeg", "h264", "mpeg4"] = "jpeg"
+    mode: Mode = "jpeg"
     stop: ClockReading | None = None
     stop_reason: str = ""
     clock: list[ClockReading] = []
@@ -99,12 +107,14 @@ class Manifest(msgspec.Struct):
     events: list[dict[str, Any]] = []
     files: dict[str, FileSum] = {}
 
-    def save(self, folder: Path) -> None:
-        """Replace the manifest of ``folder`` in one step."""
-        target = folder / MANIFEST
-        beside = target.with_suffix(".json.writing")
-        beside.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=2))
-        os.replace(beside, target)  # noqa: PTH105 - the atomic form, by name
+    def save(self, folder: Path, *, durable: bool = False) -> None:
+        """Replace the manifest of ``folder`` in one step; a ``durable`` one waits for the disk.
+
+        Raises:
+            OSError: it cannot be written; the old one is still there.
+        """
+        data = msgspec.json.format(msgspec.json.encode(self), indent=2)
+        replace_file(folder / MANIFEST, data, durable=durable)
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:

@@ -1,0 +1,321 @@
+"""The log of one kind of data: ``<name>.pldata`` and ``<name>_timestamps.npy``.
+
+A ``.pldata`` file is a row of msgpack values, each the 2-array ``[topic: str, payload: bin]`` where the payload is the
+msgpack map of the datum as it was received; the ``.npy`` holds ``payload["timestamp"]`` of each (``<f8``, seconds of
+Pupil time). Source of the format: Pupil Core's PLData files.
+
+Both are appended in blocks, the data first. A killed writer therefore leaves whole records, perhaps the beginning of
+one more, and timestamps that are missing but never in excess; ``repair_log`` evens that out.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import struct
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import msgpack
+import numpy as np
+
+from gazed_bus.errors import MessageError
+from gazed_recorder.arrays import read_array
+from gazed_recorder.errors import DamagedFile
+from gazed_recorder.npy import GrowingArray
+
+__all__ = ["DatumLog", "LogRepair", "PldataReader", "check_datum", "log_name", "repair_log"]
+
+STAMP_DTYPE = np.dtype("<f8")
+_FLUSH_BYTES = 1 << 18
+_LARGEST = 1 << 24
+_KNOWN_TOPICS = 1024
+_BIN16 = struct.Struct(">BH")
+_BIN32 = struct.Struct(">BI")
+_BIN8 = [bytes((0xC4, size)) for size in range(256)]
+# The names of video and sound files: Pupil Player would take a log of such a name for one.
+_RESERVED = re.compile(r"(world|eye\d|audio)")
+_LENGTH_BYTES = {0xD9: 1, 0xDA: 2, 0xDB: 4, 0xC4: 1, 0xC5: 2, 0xC6: 4}
+
+
+def log_name(topic: str) -> str:
+    """Return the name of the log for ``topic``: its first part, lower case, of at most 64 of ``a-z 0-9 _ -``.
+
+    ``pupil.0.3d`` goes to ``pupil``, ``notify.*`` to ``notify``; names that videos use get ``data_`` in front.
+    """
+    name = re.sub(r"[^a-z0-9_-]", "_", topic.split(".", 1)[0].lower())[:64] or "_"
+    return f"data_{name}"[:64] if _RESERVED.match(name) else name
+
+
+def check_datum(payload: bytes) -> tuple[str, float]:
+    """Return topic and timestamp of a packed datum, after proving that every reader can unpack it.
+
+    Raises:
+        MessageError: it is no msgpack map with string keys, a ``topic`` that is a string and a ``timestamp`` that is a
+            finite number.
+    """
+    try:
+        datum = msgpack.unpackb(payload)
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise MessageError(f"a datum of {len(payload)} bytes cannot be unpacked: {error}") from error
+    if not isinstance(datum, dict):
+        raise MessageError(f"a datum is a map, found {type(datum).__name__}")
+    topic, timestamp = datum.get("topic"), datum.get("timestamp")
+    if not isinstance(topic, str):
+        raise MessageError(f"a datum has a topic that is a string, found {topic!r:.80}")
+    if isinstance(timestamp, bool) or not isinstance(timestamp, int | float) or not math.isfinite(timestamp):
+        raise MessageError(f"datum {topic!r:.80} has a timestamp that is a finite number, found {timestamp!r:.80}")
+    return topic, float(timestamp)
+
+
+class DatumLog:
+    """Appends datums to a log; an existing one is repaired and goes on. Not for several threads at once.
+
+    What is appended reaches the file at the next ``flush``, which the caller does some 20 times a second, or when
+    256 KiB have gathered.
+
+    Raises:
+        DamagedFile: the existing log is damaged beyond a torn end.
+        OSError: a file cannot be made.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
+        path, stamps = folder / f"{name}.pldata", folder / f"{name}_timestamps.npy"
+        if path.exists():
+            repair_log(folder, name)
+            self._stamps = GrowingArray.resume(stamps, STAMP_DTYPE)
+        else:
+            self._stamps = GrowingArray(stamps, STAMP_DTYPE)
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._end = os.fstat(self._file).st_size
+        self._heads: dict[str | bytes, bytes] = {}
+        self._chunks: list[bytes] = []
+        self._pending = array("d")
+        self._size = 0
+        self.dropped = 0
+        """Datums that did not fit on the disk."""
+
+    @property
+    def count(self) -> int:
+        """Datums in the file."""
+        return self._stamps.count
+
+    @property
+    def size(self) -> int:
+        """Bytes of the ``.pldata`` file."""
+        return self._end
+
+    def append(self, topic: str | bytes, timestamp: float, payload: bytes) -> None:
+        """Take one datum: ``timestamp`` (s) and ``topic`` as in its packed map, which ``check_datum`` passed.
+
+        Raises:
+            MessageError: the payload is larger than 16 MiB.
+            OSError: as ``flush``.
+        """
+        head = self._heads.get(topic) or self._head(topic)
+        size = len(payload)
+        if size < 256:
+            self._chunks += (head, _BIN8[size], payload)
+        elif size < 65536:
+            self._chunks += (head, _BIN16.pack(0xC5, size), payload)
+        elif size <= _LARGEST:
+            self._chunks += (head, _BIN32.pack(0xC6, size), payload)
+        else:
+            raise MessageError(f"datum {topic!r:.80} has {size} bytes, wanted at most {_LARGEST}")
+        self._pending.append(timestamp)
+        self._size += size
+        if self._size > _FLUSH_BYTES:
+            self.flush()
+
+    def _head(self, topic: str | bytes) -> bytes:
+        if len(self._heads) >= _KNOWN_TOPICS:
+            self._heads.clear()
+        text = topic if isinstance(topic, str) else topic.decode()
+        head = self._heads[topic] = b"\x92" + bytes(msgpack.packb(text))
+        return head
+
+    def flush(self) -> None:
+        """Write what has gathered.
+
+        Raises:
+            OSError: it did not fit (or the disk failed). The files then end as before, and the datums are counted as
+                dropped.
+        """
+        if not self._pending:
+            return
+        block, stamps = b"".join(self._chunks), self._pending
+        self._chunks, self._pending, self._size = [], array("d"), 0
+        count = self.count
+        try:
+            _write_all(self._file, block)
+            self._stamps.append(stamps.tobytes())
+        except OSError:
+            self.dropped += len(stamps)
+            self._stamps.truncate(count)
+            os.ftruncate(self._file, self._end)
+            raise
+        self._end += len(block)
+
+    def sync(self) -> None:
+        """Have the disk confirm what was flushed; another thread may do it.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        os.fdatasync(self._file)
+        self._stamps.sync()
+
+    def close(self) -> None:
+        """Flush and close. Closing twice is fine.
+
+        Raises:
+            OSError: as ``flush``; the files are closed all the same.
+        """
+        if self._file < 0:
+            return
+        try:
+            self.flush()
+        finally:
+            os.close(self._file)
+            self._file = -1
+            self._stamps.close()
+
+
+def _write_all(file: int, block: bytes) -> None:
+    rest = memoryview(block)
+    while rest:
+        rest = rest[os.write(file, rest) :]
+
+
+class PldataReader:
+    """Iterates over a ``.pldata`` file as ``(topic, payload)`` in bytes, reading it in constant memory.
+
+    A torn end (the beginning of a record, or zeros after a power cut) ends the iteration; ``torn`` then tells its
+    bytes. ``count`` and ``end`` are the records passed and the bytes they take.
+
+    Raises (while iterating):
+        DamagedFile: something else is there; the message names the offset.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.count = 0
+        self.end = 0
+        self.torn = 0
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        self.count = self.end = self.torn = 0
+        try:
+            with self._path.open("rb", buffering=1 << 20) as file:
+                total = os.fstat(file.fileno()).st_size
+                while self.end < total:
+                    record = self._read(file, total)
+                    if record is None:
+                        self.torn = total - self.end
+                        return
+                    self.count += 1
+                    self.end = file.tell()
+                    yield record
+        except OSError as error:
+            raise DamagedFile(f"{self._path}: {error.strerror}") from error
+
+    def _read(self, file: BinaryIO, total: int) -> tuple[bytes, bytes] | None:
+        """Read one record; ``None`` at a torn end."""
+        parts = []
+        if file.read(1) != b"\x92":
+            self._expect_zeros(file)
+            return None
+        for wanted in ("topic", "payload"):
+            marker = file.read(1)
+            if not marker:
+                return None
+            size = self._size_of(file, marker[0], wanted)
+            if size < 0:
+                self._expect_zeros(file)
+                return None
+            if size > total - file.tell():
+                return None
+            parts.append(file.read(size))
+        return parts[0], parts[1]
+
+    def _size_of(self, file: BinaryIO, marker: int, wanted: str) -> int:
+        """Return the length in a msgpack header: -1 if it is not of the wanted kind, too large at the file's end."""
+        if wanted == "topic" and 0xA0 <= marker <= 0xBF:
+            return marker - 0xA0
+        width = _LENGTH_BYTES.get(marker, 0)
+        if not width or (marker >= 0xD9) != (wanted == "topic"):
+            return -1
+        length = file.read(width)
+        if len(length) < width:
+            return _LARGEST
+        size = int.from_bytes(length, "big")
+        return size if size <= _LARGEST else -1
+
+    def _expect_zeros(self, file: BinaryIO) -> None:
+        """Pass over what a power cut may leave; anything else that is no record is damage."""
+        file.seek(self.end)
+        while block := file.read(1 << 20):
+            if block.strip(b"\0"):
+                raise DamagedFile(
+                    f"{self._path}: no record at byte {self.end}, after {self.count} good ones",
+                    hint="what stands before that byte can be read; restore the file from a copy if you have one",
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class LogRepair:
+    """What ``repair_log`` found and did."""
+
+    count: int
+    """Records now in the log."""
+    cut: int
+    """Bytes of a torn end that were cut off."""
+    lost: int
+    """Timestamps without a record, cut off."""
+    rebuilt: int
+    """Timestamps written again from the records."""
+
+
+def repair_log(folder: Path, name: str) -> LogRepair:
+    """Make ``<name>.pldata`` and its timestamps agree: whole records win. A log in order is left untouched.
+
+    Raises:
+        DamagedFile: the data is damaged beyond a torn end; nothing was changed.
+    """
+    path, stamps_path = folder / f"{name}.pldata", folder / f"{name}_timestamps.npy"
+    reader = PldataReader(path)
+    last = b""
+    for record in reader:
+        last = record[1]
+    whole = _in_step(stamps_path, reader.count, last)
+    if whole and not reader.torn:
+        return LogRepair(reader.count, 0, 0, 0)
+    if reader.torn:
+        os.truncate(path, reader.end)
+    if whole:
+        return LogRepair(reader.count, reader.torn, 0, 0)
+    with GrowingArray.resume(stamps_path, STAMP_DTYPE) as stamps:
+        before = stamps.count
+        stamps.truncate(0)
+        block = array("d")
+        for _, payload in PldataReader(path):
+            try:
+                block.append(check_datum(payload)[1])
+            except MessageError as error:
+                raise DamagedFile(f"{path}: {error}") from error
+        stamps.append(block.tobytes())
+    return LogRepair(reader.count, reader.torn, max(0, before - reader.count), max(0, reader.count - before))
+
+
+def _in_step(stamps: Path, count: int, last: bytes) -> bool:
+    """Tell whether there is one timestamp for each record; that of the last record is compared."""
+    try:
+        found = read_array(stamps, STAMP_DTYPE)
+        return len(found) == count and (count == 0 or float(found[-1]) == check_datum(last)[1])
+    except (DamagedFile, MessageError):
+        return False
