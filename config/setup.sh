@@ -1,0 +1,52 @@
+#!/bin/sh
+# Sets up a checkout of gazed: system libraries (only those that are missing), .venv, locked packages.
+# May be run again at any time.
+set -eu
+cd "$(dirname "$0")/.."
+
+fail() {
+    echo "setup: $1" >&2
+    exit 1
+}
+
+missing=""
+want() { # want SONAME PACKAGE
+    { ldconfig -p 2>/dev/null || /sbin/ldconfig -p; } | grep -q "$1" || missing="$missing $2"
+}
+
+fits() { # fits PYTHON: a version that gazed runs on
+    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
+}
+
+python=""
+for candidate in python3.11 python3.12 python3.13 python3; do
+    if fits "$candidate"; then
+        python=$candidate
+        break
+    fi
+done
+[ -n "$python" ] || fail "wanted Python 3.11, 3.12 or 3.13 in PATH and found none"
+
+want libGL.so.1 libgl1
+want libglib-2.0.so.0 libglib2.0-0
+if [ ! -x .venv/bin/pip ] && ! "$python" -c 'import ensurepip' 2>/dev/null; then
+    missing="$missing $(basename "$(readlink -f "$(command -v "$python")")")-venv"
+fi
+
+if [ -n "$missing" ]; then
+    command -v apt-get >/dev/null || fail "please install these, or what your system calls them:$missing"
+    sudo=""
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null || fail "as root, run: apt-get install -y$missing"
+        sudo=sudo
+    fi
+    $sudo apt-get update -qq
+    # shellcheck disable=SC2086 - a list of names
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
+fi
+
+[ -x .venv/bin/pip ] || "$python" -m venv .venv
+[ -x .venv/bin/uv ] || .venv/bin/pip install --quiet --disable-pip-version-check 'uv>=0.8,<1'
+# --inexact keeps uv itself, which the lock does not list.
+UV_PROJECT_ENVIRONMENT=.venv .venv/bin/uv sync --quiet --locked --inexact
+echo "setup: done; try .venv/bin/gazed --help"

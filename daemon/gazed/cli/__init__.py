@@ -1,0 +1,35 @@
+"""The command line. Each command is one function in a module of this package; heavy imports happen inside it."""
+
+from __future__ import annotations
+
+import click
+
+from gazed.cli.configuration import config
+from gazed.cli.diagnose import devices, doctor, version
+from gazed.cli.folders import info, repair, verify
+from gazed.cli.live import record, status
+from gazed.cli.output import ErrorReporting
+from gazed.cli.start import bench, demo, run
+
+__all__ = ["main"]
+
+_EPILOG = """\b
+Exit codes:
+  0  done
+  1  failed
+  2  wrong usage or wrong input
+  3  daemon not reachable, or it refused
+  4  a port is taken
+  5  a source (camera) failed
+  6  recording damaged or not verified
+  7  disk full
+"""
+
+
+@click.group(cls=ErrorReporting, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Capture, time-stamp and record eye trackers: a recording you can believe."""
+
+
+for _command in (demo, run, status, record, info, verify, repair, devices, doctor, config, bench, version):
+    main.add_command(_command)

@@ -1,0 +1,86 @@
+"""``gazed devices``, ``gazed doctor`` and ``gazed version``: what is here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from gazed.cli.configuration import config_options, read_config
+from gazed.cli.output import emit_json, finish, json_option
+
+__all__ = ["devices", "doctor", "version"]
+
+_MARKS = {"ok": "[green]ok[/]", "advice": "[yellow]advice[/]", "missing": "[red]missing[/]"}
+
+
+@click.command()
+@config_options
+@json_option
+def doctor(as_json: bool, **chosen: Any) -> None:
+    """Say what this machine lacks and the command that mends it. Exit code 1 if something needed is missing."""
+    from gazed.doctor import examine
+
+    checks = list(examine(read_config(**chosen)))
+    ok = all(check.state != "missing" for check in checks)
+    if as_json:
+        import msgspec
+
+        emit_json({"ok": ok, "checks": msgspec.to_builtins(checks)})
+    else:
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table("", "what", "found", "mend with")
+        for check in checks:
+            table.add_row(_MARKS[check.state], escape(check.name), escape(check.found), escape(check.mend))
+        Console().print(table)
+    finish(0 if ok else 1)
+
+
+@click.command()
+@json_option
+def devices(as_json: bool) -> None:
+    """List what the installed sources could open."""
+    from dataclasses import asdict
+
+    from gazed_capture.source import find_source, source_names
+    from gazed_timesync import GazedError
+
+    found: list[dict[str, Any]] = []
+    problems: dict[str, str] = {}
+    names = source_names()
+    for name in names:
+        try:
+            found += [asdict(device) for device in find_source(name).devices()]
+        except GazedError as error:
+            problems[name] = f"{error.message}; {error.hint}"
+    if as_json:
+        emit_json({"sources": names, "devices": found, "problems": problems})
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("source", "device", "serial", "modes", "problem")
+    for device in found:
+        modes = ", ".join(f"{width}x{height}@{fps:g}" for width, height, fps in device["modes"])
+        row = (device["source"], device["name"], device["serial"], modes, device["problem"])
+        table.add_row(*map(escape, row))
+    for name, problem in problems.items():
+        table.add_row(escape(name), "", "", "", escape(problem))
+    Console().print(table)
+    click.echo(f"installed sources: {', '.join(names)}")
+
+
+@click.command()
+@json_option
+def version(as_json: bool) -> None:
+    """Print the version."""
+    import gazed
+
+    if as_json:
+        emit_json({"version": gazed.__version__})
+    else:
+        click.echo(f"gazed {gazed.__version__}")

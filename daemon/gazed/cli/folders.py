@@ -1,0 +1,95 @@
+"""``gazed info``, ``gazed verify`` and ``gazed repair``: recordings on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gazed.cli.output import emit_json, finish, json_option
+
+__all__ = ["info", "repair", "verify"]
+
+_DAMAGED = 6
+_folder = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+
+
+@click.command()
+@_folder
+@json_option
+def info(folder: Path, as_json: bool) -> None:
+    """Show what is in a recording."""
+    from gazed.summary import describe
+
+    facts = describe(folder)
+    if as_json:
+        emit_json(facts)
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    for key in ("recording", "state", "software", "started", "duration_s", "size_mb"):
+        console.print(f"{key.split('_')[0]:10} {escape(str(facts[key]))}", highlight=False, soft_wrap=True)
+    table = Table("stream", "kind", "count", "per second", "first", "last")
+    for name, stream in facts["streams"].items():
+        times = (f"{stream[key]:.6f}" if stream[key] is not None else "" for key in ("first", "last"))
+        table.add_row(escape(name), stream["kind"], str(stream["count"]), f"{stream['rate']:.2f}", *times)
+    console.print(table)
+
+
+@click.command()
+@_folder
+@click.option("--quick", is_flag=True, help="Do not decode the videos: packets, times and checksums only.")
+@json_option
+def verify(folder: Path, quick: bool, as_json: bool) -> None:
+    """Prove that a recording holds what it promises. Exit code 6 if it does not."""
+    from gazed_recorder.verify import verify as prove
+
+    result = prove(folder, deep=not quick)
+    if as_json:
+        import msgspec
+
+        emit_json(msgspec.to_builtins(result))
+    else:
+        _show_streams(result.streams)
+        for problem in result.problems:
+            click.echo(f"problem: {problem}")
+        click.echo(f"{folder}: {'verified' if result.ok else 'NOT verified'}")
+    finish(0 if result.ok else _DAMAGED)
+
+
+@click.command()
+@_folder
+@json_option
+def repair(folder: Path, as_json: bool) -> None:
+    """Complete a recording that was torn by a crash. Changes nothing in a healthy one."""
+    from gazed_recorder.repair import repair as mend
+
+    result = mend(folder)
+    if as_json:
+        import msgspec
+
+        emit_json(msgspec.to_builtins(result))
+    else:
+        for action in result.actions:
+            click.echo(action)
+        for stream, frames in result.lost.items():
+            click.echo(f"lost: {stream}: {frames}")
+        for problem in result.problems:
+            click.echo(f"problem: {problem}")
+        click.echo(f"{folder}: {'repaired' if result.repaired else 'nothing to repair'}")
+    finish(_DAMAGED if result.problems else 0)
+
+
+def _show_streams(streams: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("stream", "frames", "timestamps", "gaps", "dropped")
+    for name, stream in streams.items():
+        table.add_row(escape(name), *(str(stream[key]) for key in ("frames", "timestamps", "gaps", "dropped")))
+    Console().print(table)

@@ -1,0 +1,127 @@
+"""``gazed status`` and ``gazed record``: talking to a running daemon."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gazed.cli.output import connection_options, emit_json, json_option
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+__all__ = ["record", "status"]
+
+_REFRESH_S = 0.5
+
+
+@click.command()
+@connection_options
+@click.option("--once", is_flag=True, help="Print the table once and end.")
+@click.option("--wait", metavar="SECONDS", type=float, help="First wait until every camera streams.")
+@json_option
+def status(address: str, port: int, once: bool, wait: float | None, as_json: bool) -> None:
+    """Watch a running daemon: streams, processes, recording."""
+    from gazed.waiting import wait_until_streaming
+    from gazed_bus.remote import Remote
+
+    with Remote(address, port) as remote:
+        current = remote.status() if wait is None else wait_until_streaming(remote, wait)
+        if as_json:
+            emit_json(current)
+            return
+        from rich.console import Console
+        from rich.live import Live
+
+        console = Console()
+        if once or not console.is_terminal:
+            console.print(_status_view(current))
+            return
+        with Live(_status_view(current), console=console, refresh_per_second=4) as live:
+            while True:
+                time.sleep(_REFRESH_S)
+                live.update(_status_view(remote.status()))
+
+
+@click.group()
+def record() -> None:
+    """Start, stop and annotate recordings of a running daemon."""
+
+
+@record.command()
+@click.argument("name", default="")
+@click.option("--no-eyes", is_flag=True, help="Record the world camera only.")
+@click.option("--mode", type=click.Choice(["jpeg", "h264", "mpeg4"]), help="Instead of the configured one.")
+@click.option("--info", "infos", multiple=True, metavar="KEY=VALUE", help="About the participant; may be repeated.")
+@connection_options
+@json_option
+def start(name: str, no_eyes: bool, mode: Any, infos: tuple[str, ...], address: str, port: int, as_json: bool) -> None:
+    """Start a recording, in the session NAME if given. Returns when every stream is on disk."""
+    from gazed_bus.remote import Remote
+
+    user_info = dict(_pair(text) for text in infos)
+    with Remote(address, port) as remote:
+        started = remote.start(name, record_eye=not no_eyes, user_info=user_info or None, mode=mode)
+    _show(started, as_json, f"recording to {started.rec_path}")
+
+
+@record.command()
+@click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait until the files are closed.")
+@connection_options
+@json_option
+def stop(timeout: float, address: str, port: int, as_json: bool) -> None:
+    """Stop the recording. Returns when its files are complete."""
+    from gazed_bus.remote import Remote
+
+    with Remote(address, port) as remote:
+        stopped = remote.stop(timeout)
+    _show(stopped, as_json, f"recorded {stopped.rec_path}")
+
+
+@record.command()
+@click.argument("label")
+@click.option("--duration", default=0.0, help="Seconds.")
+@click.option("--timestamp", type=float, help="Pupil time; now, if not given.")
+@connection_options
+@json_option
+def annotate(label: str, duration: float, timestamp: float | None, address: str, port: int, as_json: bool) -> None:
+    """Put LABEL into the recording. Returns when it is on disk."""
+    from gazed_bus.remote import Remote
+
+    with Remote(address, port) as remote:
+        acknowledged = remote.annotate(label, timestamp=timestamp, duration=duration)
+    _show(acknowledged, as_json, f"annotated {label!r}")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise click.BadParameter(f"{text!r}: wanted KEY=VALUE", param_hint="--info")
+    return key, value
+
+
+def _show(result: Any, as_json: bool, text: str) -> None:
+    if as_json:
+        import msgspec
+
+        emit_json(msgspec.to_builtins(result))
+    else:
+        click.echo(text)
+
+
+def _status_view(current: dict[str, Any]) -> Group:
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
+
+    streams = Table("stream", "state", "frames", "fps", "missed", "received", "written", "dropped")
+    for name, stream in current["streams"].items():
+        cells = (stream.get(key, "") for key in ("state", "frames", "fps", "missed", "received", "written", "dropped"))
+        streams.add_row(escape(name), *(f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in cells))
+    processes = Table("process", "state", "restarts")
+    for name, process in current["processes"].items():
+        processes.add_row(escape(name), str(process["state"]), str(process["restarts"]))
+    head = f"recording: {current['recording'] or 'none'}    time: {current['time']:.3f}    listen: {current['listen']}"
+    return Group(escape(head), streams, processes)

@@ -1,0 +1,78 @@
+"""What all commands share: one JSON object on standard output, errors with hint and exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from gazed_timesync import GazedError
+
+__all__ = ["ErrorReporting", "connection_options", "emit_json", "finish", "json_option"]
+
+_KEY = "gazed.json"
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _remember_json(context: click.Context, _parameter: click.Parameter, value: bool) -> bool:
+    context.meta[_KEY] = value
+    return value
+
+
+json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    is_eager=True,
+    callback=_remember_json,
+    help="Print one JSON object on standard output and nothing else.",
+)
+
+
+def connection_options(command: _Command) -> _Command:
+    """Add ``--address`` and ``--port``: which daemon to talk to."""
+    command = click.option("--port", type=click.IntRange(1, 65535), default=50020, show_default=True)(command)
+    return click.option("--address", default="127.0.0.1", show_default=True, help="Where the daemon runs.")(command)
+
+
+def emit_json(value: Mapping[str, Any]) -> None:
+    """Print ``value`` as the one object of ``--json``; numbers that JSON lacks become null."""
+    click.echo(json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, default=str))
+
+
+def finish(exit_code: int) -> NoReturn:
+    """End the command with an exit code."""
+    click.get_current_context().exit(exit_code)
+
+
+class ErrorReporting(click.Group):
+    """A group whose commands may raise ``GazedError``: printed with its hint, or as JSON, with its exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except GazedError as error:
+            if ctx.meta.get(_KEY):
+                emit_json({"error": error.as_dict()})
+            else:
+                click.echo(f"error: {error.message}", err=True)
+                if error.hint:
+                    click.echo(f"hint: {error.hint}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            sys.exit(130)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if abs(value) < float("inf") else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,107 @@
+"""``gazed run``, ``gazed demo`` and ``gazed bench``: commands that start a daemon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gazed.cli.configuration import config_options, read_config
+from gazed.cli.output import emit_json, finish, json_option
+
+__all__ = ["bench", "demo", "run"]
+
+_DAMAGED = 6
+
+
+@click.command()
+@config_options
+def run(**chosen: Any) -> None:
+    """Start the daemon; it runs until SIGTERM or Ctrl-C."""
+    import asyncio
+    import logging
+
+    from gazed.sources import check_sources
+    from gazed.supervisor import Supervisor
+
+    effective = read_config(**chosen)
+    check_sources(effective)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-8s %(name)s: %(message)s")
+    finish(asyncio.run(Supervisor(effective).run()))
+
+
+@click.command()
+@click.option("--seconds", type=click.FloatRange(0.5, 86400), default=10.0, show_default=True)
+@click.option("--recordings", type=click.Path(path_type=Path), help="Folder for recordings.")
+@json_option
+def demo(seconds: float, recordings: Path | None, as_json: bool) -> None:
+    """Record the simulated wearer: the whole daemon, for ten seconds, verified."""
+    from gazed.demo import run_demo
+
+    config = read_config(None, "simulated", None, recordings, None, ())
+    result = run_demo(config, seconds, _say)
+    if as_json:
+        emit_json(result)
+    else:
+        _show_streams(result["streams"])
+        for problem in result["problems"]:
+            click.echo(f"problem: {problem}")
+        click.echo(f"{'verified' if result['verified'] else 'NOT verified'}: {result['recording']}")
+    dropped = sum(stream["dropped"] for stream in result["streams"].values())
+    finish(0 if result["verified"] and not dropped else _DAMAGED)
+
+
+@click.command()
+@click.option("--seconds", type=click.FloatRange(1, 86400), default=60.0, show_default=True)
+@click.option("--profile", default="simulated", show_default=True, help="What to measure with.")
+@click.option("--rate", type=click.Choice(["120", "200"]), help="Short for the simulated eyes at this rate.")
+@click.option("--recordings", type=click.Path(path_type=Path), help="Keep the recording in this folder.")
+@json_option
+def bench(seconds: float, profile: str, rate: str | None, recordings: Path | None, as_json: bool) -> None:
+    """Measure the daemon while it records: latency, CPU and memory of each process, drops."""
+    from gazed.bench import run_bench
+
+    if rate is not None:
+        profile = {"120": "simulated", "200": "simulated-200hz"}[rate]
+    config = read_config(None, profile, None, recordings, None, ())
+    result = run_bench(config, seconds, _say, keep=recordings is not None)
+    if as_json:
+        emit_json(result)
+    else:
+        _show_streams(result["streams"])
+        _show_figures(result)
+    dropped = sum(stream["dropped"] for stream in result["streams"].values())
+    finish(1 if dropped else 0)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _show_streams(streams: dict[str, dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("stream", "received", "written", "dropped", "fps")
+    for name, stream in streams.items():
+        counts = (str(stream[key]) for key in ("received", "written", "dropped"))
+        table.add_row(escape(name), *counts, f"{stream['fps']:.2f}")
+    Console().print(table)
+
+
+def _show_figures(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    latency = Table("topic", "p50 ms", "p99 ms", title="taken from the camera → received by a subscriber")
+    for topic, values in result["latency_ms"].items():
+        latency.add_row(escape(topic), f"{values['p50']:.2f}", f"{values['p99']:.2f}")
+    processes = Table("process", "CPU %", "PSS MB")
+    for name, cpu in result["cpu_percent"].items():
+        processes.add_row(escape(name), f"{cpu:.1f}", f"{result['pss_mb'][name]:.1f}")
+    total = (sum(result[key].values()) for key in ("cpu_percent", "pss_mb"))
+    processes.add_row("all", *(f"{value:.1f}" for value in total))
+    Console().print(latency, processes)

@@ -1,0 +1,181 @@
+"""What this machine lacks, and for each thing the command that mends it."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import resource
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from gazed.config import Config
+from gazed.sources import check_sources
+from gazed_bus.rundir import RunDir
+from gazed_timesync import GazedError
+
+__all__ = [
+    "Check",
+    "check_extra",
+    "check_library",
+    "check_port",
+    "check_python",
+    "check_realtime",
+    "check_recordings",
+    "examine",
+]
+
+_EXTRAS = {"uvc": ("pupil-labs-uvc",), "audio": ("sounddevice",), "detect": ("pupil-detectors", "pye3d")}
+_REALTIME_PRIORITY = 20
+_OLDEST, _NEWEST = (3, 11), (3, 13)
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One thing looked at. ``missing`` is needed and not there; ``advice`` is good to have."""
+
+    name: str
+    state: Literal["ok", "advice", "missing"]
+    found: str
+    mend: str = ""
+
+
+def examine(config: Config) -> Iterator[Check]:
+    """Look at everything a daemon with this configuration needs, one check after the other."""
+    yield check_python(sys.version_info[:2])
+    yield check_library("libGL.so.1", "libgl1", "OpenCV")
+    yield check_library("libglib-2.0.so.0", "libglib2.0-0", "OpenCV")
+    for package in ("numpy", "cv2", "av", "zmq"):
+        yield _check_import(package)
+    yield check_library("libusb-1.0.so.0", "libusb-1.0-0", "gazed[uvc]", needed=False)
+    yield check_library("libportaudio.so.2", "libportaudio2", "gazed[audio]", needed=False)
+    for extra, distributions in _EXTRAS.items():
+        yield check_extra(extra, distributions)
+    yield _check_sources(config)
+    yield check_recordings(Path(config.recorder.root), config.recorder.floor_mb)
+    yield _check_run_directory()
+    yield check_port(config.daemon.listen, config.daemon.port)
+    yield check_realtime(resource.getrlimit(resource.RLIMIT_RTPRIO)[1], os.geteuid() == 0)
+
+
+def check_python(found: tuple[int, ...]) -> Check:
+    """Check the version of Python, given as (major, minor)."""
+    text = ".".join(map(str, found))
+    if _OLDEST <= found <= _NEWEST:
+        return Check("python", "ok", text)
+    return Check("python", "missing", f"{text}; wanted 3.11 to 3.13", _apt("python3.11"))
+
+
+def check_library(
+    soname: str, package: str, wanted_by: str, *, needed: bool = True, load: Callable[[str], object] = ctypes.CDLL
+) -> Check:
+    """Check that the dynamic loader finds a system library."""
+    try:
+        load(soname)
+    except OSError:
+        state: Literal["advice", "missing"] = "missing" if needed else "advice"
+        return Check(soname, state, f"not found; {wanted_by} wants it", _apt(package))
+    return Check(soname, "ok", f"for {wanted_by}")
+
+
+def check_extra(extra: str, distributions: tuple[str, ...]) -> Check:
+    """Check that the packages of an optional extra are installed."""
+    found = []
+    for name in distributions:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            return Check(f"gazed[{extra}]", "advice", f"{name} is not installed", f"pip install 'gazed[{extra}]'")
+    return Check(f"gazed[{extra}]", "ok", ", ".join(found))
+
+
+def check_recordings(root: Path, floor_mb: int) -> Check:
+    """Check that recordings can be written below ``root`` and that more than ``floor_mb`` is free there."""
+    another = "gazed run --recordings DIR"
+    existing = root
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        return Check("recordings", "missing", f"{existing} is not a folder", another)
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        return Check("recordings", "missing", f"{existing}: {error.strerror}", another)
+    status = os.statvfs(existing)
+    free_mb = status.f_bavail * status.f_frsize // 1_000_000
+    if free_mb < floor_mb:
+        return Check("recordings", "missing", f"{root}: {free_mb} MB free, wanted at least {floor_mb} MB", another)
+    return Check("recordings", "ok", f"{root}: {free_mb / 1000:.1f} GB free")
+
+
+def check_port(listen: str, port: int) -> Check:
+    """Check that the port of Pupil Remote is free, or taken by a gazed that answers."""
+    name = f"port {port}"
+    family = socket.AF_INET6 if ":" in listen else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # As libzmq does: connections of an earlier daemon that still linger do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((listen, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                return Check(name, "missing", f"{listen}: {error.strerror}", "gazed run --listen 127.0.0.1")
+        else:
+            return Check(name, "ok", f"free on {listen}")
+    from gazed_bus.remote import Remote
+
+    try:
+        with Remote(listen, port, timeout=1.0) as remote:
+            remote.status()
+    except GazedError:
+        return Check(name, "missing", "taken by another program", f"gazed run --port {port + 1}")
+    return Check(name, "ok", "a gazed daemon is running here")
+
+
+def check_realtime(limit: int, is_root: bool) -> Check:
+    """Check that camera processes may ask for real-time priority; ``limit`` is the hard limit, -1 for none."""
+    if is_root or limit == resource.RLIM_INFINITY or limit >= _REALTIME_PRIORITY:
+        return Check("real-time priority", "ok", "allowed")
+    return Check(
+        "real-time priority",
+        "advice",
+        f"limit is {limit}, wanted {_REALTIME_PRIORITY}",
+        f'echo "$USER - rtprio {_REALTIME_PRIORITY}" | sudo tee /etc/security/limits.d/gazed.conf',
+    )
+
+
+def _check_import(package: str) -> Check:
+    try:
+        module = import_module(package)
+    except ImportError as error:
+        return Check(package, "missing", str(error), "sh config/setup.sh")
+    return Check(package, "ok", str(module.__version__))
+
+
+def _check_sources(config: Config) -> Check:
+    try:
+        check_sources(config)
+    except GazedError as error:
+        return Check("cameras", "missing", error.message, error.hint or "gazed config check")
+    return Check("cameras", "ok", ", ".join(f"{name}: {it.source}" for name, it in config.enabled_streams.items()))
+
+
+def _check_run_directory() -> Check:
+    try:
+        run = RunDir.create()
+    except OSError as error:
+        return Check("run directory", "missing", f"{error.filename}: {error.strerror}", "export XDG_RUNTIME_DIR=DIR")
+    run.remove()
+    return Check("run directory", "ok", str(run.path.parent))
+
+
+def _apt(package: str) -> str:
+    return f"{'' if os.geteuid() == 0 else 'sudo '}apt-get install -y {package}"
