@@ -1,0 +1,185 @@
+"""Write a video so that it is whole after every frame (``mp4_boxes`` and ``mp4_fragment`` tell how)."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gazed_recorder.errors import RecorderError
+from gazed_recorder.mp4_boxes import SLOT_AT, VideoCodec, closed_slot, index, preamble
+from gazed_recorder.mp4_fragment import HEAD_SIZE, TAIL_SIZE, fragment_head, fragment_size, fragment_tail
+from gazed_recorder.records import FrameRecord
+
+__all__ = ["LONGEST_GAP", "FragmentWriter", "FrameRefused", "finish"]
+
+LONGEST_GAP = 2**31 - 1
+"""Longest time between two frames, microseconds (35 min): readers take the 32-bit duration for a signed number."""
+_LONE_FRAME_US = 33_333
+
+
+class FrameRefused(RecorderError):
+    """A frame cannot go into this file; the file is untouched. ``reason`` is the one under which it is counted.
+
+    ``not-increasing``: its time is not after that of the frame before. ``gap-too-long``: an mp4 cannot express the
+    time since the frame before; begin a new part. ``corrupt``: it is no image. ``encoder-behind``: the queue is full.
+    """
+
+    code = "frame-refused"
+
+    def __init__(self, message: str, *, reason: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the error with its reason."""
+        return {**super().as_dict(), "reason": self.reason}
+
+
+class FragmentWriter:
+    """One video file that is being recorded: one system call a frame, nothing held back.
+
+    It keeps 9 bytes of memory a frame for the index. Not safe for use from two threads at once, except ``sync``.
+    """
+
+    def __init__(self, path: Path, codec: VideoCodec) -> None:
+        """Create ``path``, which must not exist.
+
+        Raises:
+            FileExistsError: it does.
+            OSError: it cannot be written.
+        """
+        self.path = path
+        self.codec = codec
+        self._sizes = array("I")
+        self._deltas = array("I")
+        self._keys = bytearray()
+        self._last_us = 0
+        start = preamble(codec)
+        self._start = len(start)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        self._end = 0
+        try:
+            self._put([start], len(start))
+        except OSError:
+            os.close(self._fd)
+            path.unlink()
+            raise
+
+    def write(self, payload: bytes | memoryview, pts_us: int, record: FrameRecord, key: bool = True) -> None:
+        """Append one packet (not copied), shown at ``pts_us`` microseconds.
+
+        The first frame of a file is at 0.
+
+        Raises:
+            FrameRefused: ``pts_us`` is not after the frame before, or too long after it.
+            OSError: it could not be written; the file ends with the frame before.
+        """
+        delta = pts_us - self._last_us
+        if not 0 < delta <= LONGEST_GAP and (self._sizes or delta):
+            self._refuse(delta)
+        view = memoryview(payload)
+        size = view.nbytes
+        head = fragment_head(record, size)
+        offset = self._end + len(head)
+        tail = fragment_tail(len(self._sizes) + 1, offset, size, pts_us, delta or _LONE_FRAME_US, key)
+        self._put([head, view, tail], fragment_size(size))
+        self._sizes.append(size)
+        self._deltas.append(delta)
+        self._keys.append(key)
+        self._last_us = pts_us
+
+    def undo(self) -> None:
+        """Take back the last frame."""
+        self._keys.pop()
+        self._last_us -= self._deltas.pop()
+        self._end -= fragment_size(self._sizes.pop())
+        self._cut()
+
+    def sync(self) -> None:
+        """Return when all frames are on the disk."""
+        os.fdatasync(self._fd)
+
+    def finalise(self) -> None:
+        """Append the index, make the file an ordinary mp4 and close it.
+
+        Raises:
+            OSError: there was no room for the index. The file is closed and can be read as ``abandon`` leaves it.
+        """
+        try:
+            sizes = np.asarray(self._sizes, np.int64)
+            dts = np.cumsum(np.asarray(self._deltas, np.int64))
+            keys = np.flatnonzero(np.frombuffer(self._keys, np.uint8))
+            padded = HEAD_SIZE + sizes + -sizes % 16
+            offsets = self._start + np.cumsum(padded + TAIL_SIZE) - sizes - TAIL_SIZE
+            finish(self._fd, self._end, index(self.codec, sizes, offsets, dts, keys))
+        finally:
+            os.close(self._fd)
+
+    def abandon(self) -> None:
+        """Close the file as it is: a fragmented mp4, which ``repair_video`` can complete."""
+        os.close(self._fd)
+
+    @property
+    def frames(self) -> int:
+        """Frames in the file."""
+        return len(self._sizes)
+
+    @property
+    def size(self) -> int:
+        """Length of the file."""
+        return self._end
+
+    @property
+    def last_us(self) -> int:
+        """Time of the last frame, microseconds; 0 before the first."""
+        return self._last_us
+
+    def _put(self, parts: Sequence[bytes | memoryview], size: int) -> None:
+        try:
+            written = os.writev(self._fd, parts)
+            if written < size:
+                _write_all(self._fd, b"".join(parts)[written:])
+        except OSError:
+            self._cut()
+            raise
+        self._end += size
+
+    def _cut(self) -> None:
+        os.ftruncate(self._fd, self._end)
+        os.lseek(self._fd, self._end, os.SEEK_SET)
+
+    def _refuse(self, delta: int) -> None:
+        if delta > LONGEST_GAP:
+            message = f"{self.path}: {delta / 1e6:.0f} s since the last frame, an mp4 holds {LONGEST_GAP / 1e6:.0f} s"
+            raise FrameRefused(message, reason="gap-too-long", hint="a new part of the recording takes it")
+        message = f"{self.path}: the frame is {-delta} us before the last one; times must grow"
+        raise FrameRefused(message, reason="not-increasing", hint="check the clock of the source")
+
+
+def finish(fd: int, end: int, moov: bytes) -> None:
+    """Make an ordinary mp4 of a file whose whole fragments end at byte ``end``; ``moov`` is its index.
+
+    Raises:
+        OSError: there was no room for the index; the file ends at ``end`` and is as readable as before.
+    """
+    try:
+        os.ftruncate(fd, end)
+        os.lseek(fd, end, os.SEEK_SET)
+        _write_all(fd, moov)
+        # The index must be on the disk before the slot says that it is there.
+        os.fdatasync(fd)
+    except OSError:
+        os.ftruncate(fd, end)
+        raise
+    os.pwrite(fd, closed_slot(end), SLOT_AT)
+    os.fdatasync(fd)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    written = 0
+    while written < len(data):
+        written += os.write(fd, data[written:])
