@@ -9,34 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from gazed_recorder.errors import RecorderError
-from gazed_recorder.mp4_boxes import SLOT_AT, VideoCodec, closed_slot, index, preamble
+from gazed_recorder.mp4_boxes import SLOT_AT, VideoCodec, closed_slot, index, mjpeg_codec, preamble
 from gazed_recorder.mp4_fragment import HEAD_SIZE, TAIL_SIZE, fragment_head, fragment_size, fragment_tail
 from gazed_recorder.records import FrameRecord
+from gazed_recorder.refused import GapTooLong, NotIncreasing
 
-__all__ = ["LONGEST_GAP", "FragmentWriter", "FrameRefused", "finish"]
+__all__ = ["LONGEST_GAP", "FragmentWriter", "VideoCodec", "finish", "mjpeg_codec"]
 
 LONGEST_GAP = 2**31 - 1
 """Longest time between two frames, microseconds (35 min): readers take the 32-bit duration for a signed number."""
 _LONE_FRAME_US = 33_333
-
-
-class FrameRefused(RecorderError):
-    """A frame cannot go into this file; the file is untouched. ``reason`` is the one under which it is counted.
-
-    ``not-increasing``: its time is not after that of the frame before. ``gap-too-long``: an mp4 cannot express the
-    time since the frame before; begin a new part. ``corrupt``: it is no image. ``encoder-behind``: the queue is full.
-    """
-
-    code = "frame-refused"
-
-    def __init__(self, message: str, *, reason: str, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.reason = reason
-
-    def as_dict(self) -> dict[str, str]:
-        """Return the error with its reason."""
-        return {**super().as_dict(), "reason": self.reason}
 
 
 class FragmentWriter:
@@ -75,7 +57,8 @@ class FragmentWriter:
         The first frame of a file is at 0.
 
         Raises:
-            FrameRefused: ``pts_us`` is not after the frame before, or too long after it.
+            NotIncreasing: ``pts_us`` is not after that of the frame before.
+            GapTooLong: it is more than ``LONGEST_GAP`` after it.
             OSError: it could not be written; the file ends with the frame before.
         """
         delta = pts_us - self._last_us
@@ -154,10 +137,14 @@ class FragmentWriter:
 
     def _refuse(self, delta: int) -> None:
         if delta > LONGEST_GAP:
-            message = f"{self.path}: {delta / 1e6:.0f} s since the last frame, an mp4 holds {LONGEST_GAP / 1e6:.0f} s"
-            raise FrameRefused(message, reason="gap-too-long", hint="a new part of the recording takes it")
-        message = f"{self.path}: the frame is {-delta} us before the last one; times must grow"
-        raise FrameRefused(message, reason="not-increasing", hint="check the clock of the source")
+            raise GapTooLong(
+                f"{self.path}: {delta / 1e6:.0f} s since the last frame, an mp4 holds {LONGEST_GAP / 1e6:.0f} s",
+                hint="a new part of the recording takes it",
+            )
+        raise NotIncreasing(
+            f"{self.path}: the frame is {-delta} us before the last one, times must grow",
+            hint="check the clock of the source",
+        )
 
 
 def finish(fd: int, end: int, moov: bytes) -> None:

@@ -21,13 +21,15 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from gazed_recorder.atomic import replace_file
 from gazed_recorder.mp4_boxes import TIMESCALE, VideoCodec
 from gazed_recorder.mp4_scan import repair_video
-from gazed_recorder.mp4_write import FragmentWriter, FrameRefused
+from gazed_recorder.mp4_write import FragmentWriter
 from gazed_recorder.npy import GrowingArray
 from gazed_recorder.records import FRAME_DTYPE, FrameRecord
+from gazed_recorder.refused import FrameRefused, NotAnImage, NotIncreasing
 
-__all__ = ["PartRepair", "VideoPart", "next_stem", "part_files", "repair_part"]
+__all__ = ["FrameRefused", "NotIncreasing", "PartRepair", "VideoPart", "next_stem", "part_files", "repair_part"]
 
 _TIMESTAMP = struct.Struct("<d")
 _JPEG_START = b"\xff\xd8"
@@ -64,6 +66,8 @@ class VideoPart:
         self.codec = codec
         self.first: float | None = None
         self.last: float | None = None
+        self.last_captured_ns = 0
+        self.dropped: dict[str, int] = {}
         self._closed = False
         self._paths = part_files(folder, stem)
         video, timestamps, frames = self._paths
@@ -81,7 +85,7 @@ class VideoPart:
         """Append a frame: ``payload`` is the packet as stored, its checksum is put into the record here.
 
         Raises:
-            FrameRefused: the frame cannot go into this file; ``reason`` tells why. Nothing was written.
+            FrameRefused: the frame cannot go into this file; ``code`` tells why. Nothing was written.
             OSError: there is no room, or the disk failed. The files end with the frame before and agree.
         """
         view = memoryview(payload)
@@ -99,6 +103,7 @@ class VideoPart:
             self._frames.truncate(self._video.frames)
             raise
         self.last = time
+        self.last_captured_ns = record.captured_ns
         if self.first is None:
             self.first = time
 
@@ -142,15 +147,13 @@ class VideoPart:
     def _check(self, time: float, view: memoryview) -> None:
         video = self._paths[0]
         if not (math.isfinite(time) and (self.last is None or time > self.last)):
-            raise FrameRefused(
+            raise NotIncreasing(
                 f"{video}: a frame at {time!r} s cannot follow one at {self.last!r} s, times must grow",
-                reason="not-increasing",
                 hint="check the clock of the source",
             )
         if self.codec.name == "mjpeg" and view[:2] != _JPEG_START:
-            raise FrameRefused(
+            raise NotAnImage(
                 f"{video}: a frame of {view.nbytes} bytes is no JPEG, it begins with {bytes(view[:2])!r}",
-                reason="corrupt",
                 hint="check the cable, or lower the frame rate or the image size of the camera",
             )
 
@@ -197,9 +200,7 @@ def _replace_array(path: Path, rows: npt.NDArray[Any]) -> int | None:
     old = path.read_bytes() if path.exists() else b""
     if old == whole.getvalue():
         return None
-    beside = path.with_suffix(".npy.writing")
-    beside.write_bytes(whole.getvalue())
-    beside.replace(path)
+    replace_file(path, whole.getvalue())
     return max(0, len(old) - len(whole.getvalue())) // rows.itemsize
 
 

@@ -1,0 +1,183 @@
+"""The smaller file: camera JPEGs decoded and encoded again as H.264 or MPEG-4, in a thread of its own.
+
+Every frame becomes one packet at once (no B-frames, no look-ahead), so that what is on disk trails the camera by the
+queue alone. Libav lets go of the interpreter while it works: the caller is not slowed.
+"""
+
+from __future__ import annotations
+
+import io
+import queue
+import threading
+from pathlib import Path
+from typing import Literal, cast
+
+import av
+from av.video.frame import PictureType
+
+from gazed_recorder.mp4_boxes import VideoCodec, sample_description
+from gazed_recorder.records import FrameRecord
+from gazed_recorder.refused import EncoderBehind, FrameRefused, NotAnImage, NotIncreasing
+from gazed_recorder.video import VideoPart
+
+__all__ = ["EncodedPart", "Encoder"]
+
+Mode = Literal["h264", "mpeg4"]
+
+_LEAST_QUEUE = 64
+_QUEUE_S = 2
+_CRF = "20"
+_QSCALE = 4
+
+
+class Encoder:
+    """Turns one JPEG after the other into packets of ``codec``. Use it from one thread."""
+
+    def __init__(self, mode: Mode, width: int, height: int, fps: float) -> None:
+        """Make an encoder of images of ``width`` x ``height`` pixels with a key frame about every second."""
+        rate = max(1, round(fps))
+        header = io.BytesIO()
+        # Libav's muxer writes no frame: it shapes the encoder for mp4 and describes the codec in its header.
+        self._container = av.open(header, "w", format="mp4", options={"movflags": "empty_moov"})
+        options = {"g": str(rate)}
+        if mode == "h264":
+            # Without start codes, packets are what mp4 stores.
+            options |= {"preset": "ultrafast", "tune": "zerolatency", "crf": _CRF, "x264-params": "annexb=0"}
+        stream = self._container.add_stream("libx264" if mode == "h264" else "mpeg4", rate, options=options)
+        self._encoder = stream.codec_context
+        self._encoder.width, self._encoder.height, self._encoder.pix_fmt = width, height, "yuv420p"
+        self._encoder.max_b_frames = 0
+        self._encoder.thread_count = 1
+        if mode == "mpeg4":
+            self._encoder.qmin = self._encoder.qmax = _QSCALE
+        self._container.start_encoding()
+        self.codec = VideoCodec(mode, width, height, sample_description(header.getvalue()))
+        self._decoder = av.CodecContext.create("mjpeg", "r")
+        self._decoder.thread_count = 1
+        self._count = 0
+
+    def encode(self, jpeg: bytes | memoryview) -> tuple[memoryview, bool]:
+        """Return the packet of an image and whether it is a key frame.
+
+        Raises:
+            NotAnImage: it cannot be decoded, or has another size; the stream goes on without it.
+        """
+        wanted = f"{self.codec.width}x{self.codec.height}"
+        try:
+            images = self._decoder.decode(av.Packet(cast(bytes, jpeg)))
+        except av.error.FFmpegError as error:
+            raise NotAnImage(f"a frame of {len(jpeg)} bytes is no JPEG of {wanted}: {error.strerror}") from error
+        if not images or (images[0].width, images[0].height) != (self.codec.width, self.codec.height):
+            found = f"{images[0].width}x{images[0].height}" if images else "no image"
+            raise NotAnImage(f"a frame of {len(jpeg)} bytes: wanted a JPEG of {wanted}, found {found}")
+        image = images[0].reformat(format="yuv420p")
+        # A decoded JPEG is marked as an I picture: x264 would make every frame a key frame.
+        image.pict_type = PictureType.NONE
+        image.time_base, image.pts = self._encoder.time_base, self._count
+        self._count += 1
+        [packet] = self._encoder.encode(image)
+        return memoryview(packet), packet.is_keyframe
+
+    def close(self) -> None:
+        """Let the encoder go."""
+        self._container.close()
+
+
+class EncodedPart:
+    """A part like ``VideoPart``, filled by a thread that encodes: a frame is on disk some time after ``write``.
+
+    Frames are settled in order: what was captured up to ``last_captured_ns`` is on disk or counted in ``dropped``.
+    """
+
+    def __init__(self, folder: Path, stem: str, mode: Mode, width: int, height: int, fps: float) -> None:
+        """Create the files as ``VideoPart`` does; the queue holds two seconds, 64 frames at least."""
+        self.stem = stem
+        self.dropped: dict[str, int] = {}
+        """Frames that were taken and then could not be written, by reason."""
+        self.last_captured_ns = 0
+        self._encoder = Encoder(mode, width, height, fps)
+        self._part = VideoPart(folder, stem, self._encoder.codec)
+        self._queue: queue.Queue[tuple[FrameRecord, bytes | memoryview] | None]
+        self._queue = queue.Queue(max(_LEAST_QUEUE, round(fps * _QUEUE_S)))
+        self._newest: float | None = None
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name=f"encode-{stem}", daemon=True)
+        self._thread.start()
+
+    def write(self, record: FrameRecord, payload: bytes | memoryview) -> None:
+        """Take a camera's JPEG; it is not copied and must not change.
+
+        Raises:
+            FrameRefused: the frame cannot go into this file, or the encoder is behind; ``code`` tells which.
+            OSError: an earlier frame could not be written; nothing is taken any more.
+        """
+        if self._error:
+            raise self._error
+        if self._newest is not None and not record.timestamp > self._newest:
+            raise NotIncreasing(
+                f"{self.stem}: a frame at {record.timestamp!r} s cannot follow one at {self._newest!r} s",
+                hint="check the clock of the source",
+            )
+        try:
+            self._queue.put_nowait((record, payload))
+        except queue.Full:
+            raise EncoderBehind(
+                f"{self.stem}: {self._queue.qsize()} frames wait for the encoder, which is the most it takes",
+                hint="record the camera's own JPEGs (mode jpeg), or lower the frame rate",
+            ) from None
+        self._newest = record.timestamp
+
+    def sync(self) -> None:
+        """Return when every frame encoded so far is on the disk."""
+        self._part.sync()
+
+    def close(self) -> None:
+        """Encode what waits and finish the files, as ``VideoPart.close`` does. Closing twice is harmless."""
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+            self._encoder.close()
+        self._part.close()
+
+    @property
+    def backlog(self) -> int:
+        """Frames that wait for the encoder."""
+        return self._queue.qsize()
+
+    @property
+    def frames(self) -> int:
+        """Frames in the files."""
+        return self._part.frames
+
+    @property
+    def size(self) -> int:
+        """Bytes of the video."""
+        return self._part.size
+
+    @property
+    def first(self) -> float | None:
+        """Time of the first frame in the files, seconds."""
+        return self._part.first
+
+    @property
+    def last(self) -> float | None:
+        """Time of the last frame in the files, seconds."""
+        return self._part.last
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            record, jpeg = item
+            reason = "disk"
+            try:
+                if self._error is None:
+                    packet, key = self._encoder.encode(jpeg)
+                    self._part.write(record, packet, key)
+                    reason = ""
+            except FrameRefused as error:
+                reason = error.code
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next write raises it
+                self._error = error
+            if reason:
+                # A new dict, since the caller's thread may be walking through the old one.
+                self.dropped = {**self.dropped, reason: self.dropped.get(reason, 0) + 1}
+            self.last_captured_ns = record.captured_ns
