@@ -10,12 +10,16 @@ import xxhash
 
 from gazed_recorder.atomic import WRITING
 from gazed_recorder.classic import write_pupil_data
+from gazed_recorder.errors import DamagedFile
 from gazed_recorder.folder import LOCK
-from gazed_recorder.info import write_info_csv, write_intrinsics, write_player_info, write_user_info
+from gazed_recorder.info import USER_INFO, write_info_csv, write_intrinsics, write_player_info, write_user_info
 from gazed_recorder.manifest import MANIFEST, FileSum, Manifest
 from gazed_recorder.space import RESERVE
 
 __all__ = ["file_sum", "finish"]
+
+# The user's own file may be edited at any time.
+_NOT_SUMMED = (MANIFEST, USER_INFO, LOCK, RESERVE)
 
 
 def finish(
@@ -24,29 +28,41 @@ def finish(
     *,
     state: Literal["complete", "repaired"] = "complete",
     hurry: Callable[[], bool] = lambda: False,
-) -> None:
+) -> list[str]:
     """Write everything that rests on the closed streams, and the manifest last of all.
+
+    Returns what could not be made because a stream is damaged; empty for every recording that was closed in good order.
 
     ``hurry`` is asked now and then; once it says yes, ``pupil_data`` and the checksums that are still to come are left
     out. The manifest tells so. If this raises, the folder stays in state ``recording`` and ``repair`` completes it.
 
     Raises:
         OSError: something cannot be written.
-        DamagedFile: a log or a video is not in order.
     """
-    manifest.state = state
-    write_intrinsics(folder, manifest)
+    problems: list[str] = []
+    try:
+        write_intrinsics(folder, manifest)
+    except DamagedFile as error:
+        problems.append(error.message)
     write_player_info(folder, manifest)
     write_info_csv(folder, manifest)
-    write_user_info(folder, manifest)
-    if skipped := write_pupil_data(folder, hurry):
+    if not (folder / USER_INFO).exists():
+        write_user_info(folder, manifest)
+    try:
+        skipped = write_pupil_data(folder, hurry)
+    except DamagedFile as error:
+        problems.append(error.message)
+        skipped = error.message
+    if skipped:
         manifest.events.append({"event": "pupil-data-skipped", "reason": skipped})
     manifest.files = {
         path.name: file_sum(path, whole=not hurry())
         for path in sorted(folder.iterdir())
-        if path.is_file() and path.name not in (MANIFEST, LOCK, RESERVE) and path.suffix != WRITING
+        if path.is_file() and path.name not in _NOT_SUMMED and path.suffix != WRITING
     }
+    manifest.state = state
     manifest.save(folder, durable=True)
+    return problems
 
 
 def file_sum(path: Path, *, whole: bool = True) -> FileSum:

@@ -42,8 +42,8 @@ def duration_s(manifest: Manifest) -> float:
     """Return the seconds from the start to the stop, or to the last frame or datum where there was no orderly stop."""
     if manifest.stop is not None:
         return max(0.0, manifest.stop.timestamp - manifest.start.timestamp)
-    last = max((report.last for report in manifest.streams.values() if report.last is not None), default=0.0)
-    return max(0.0, last - manifest.start.timestamp)
+    last = [report.last for report in manifest.streams.values() if report.last is not None]
+    return max(0.0, max(last, default=0.0) - manifest.start.timestamp)
 
 
 def write_player_info(folder: Path, manifest: Manifest) -> None:
@@ -55,7 +55,7 @@ def write_player_info(folder: Path, manifest: Manifest) -> None:
         OSError: it cannot be written.
     """
     info = {
-        "duration_s": duration_s(manifest) if manifest.state != "recording" else 0.0,
+        "duration_s": duration_s(manifest),
         "meta_version": "2.3",
         "min_player_version": "2.0",
         "recording_name": _name(folder, manifest),

@@ -1,0 +1,185 @@
+"""``repair``: completing a recording whose writer was killed, so that every reader takes it and ``verify`` passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from gazed_recorder.arrays import read_array
+from gazed_recorder.atomic import WRITING
+from gazed_recorder.datalog import STAMP_DTYPE, repair_log
+from gazed_recorder.errors import DamagedFile, RecorderError, RecordingRefused
+from gazed_recorder.finish import finish
+from gazed_recorder.folder import FolderLock
+from gazed_recorder.layout import log_names, video_parts
+from gazed_recorder.manifest import MANIFEST, Gap, Manifest, Part, StreamReport
+from gazed_recorder.mp4_scan import scan
+from gazed_recorder.space import RESERVE
+from gazed_recorder.video import PartRepair, repair_part
+
+__all__ = ["Repair", "Settled", "repair", "repair_unfinished", "settle"]
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What ``repair`` did."""
+
+    repaired: bool
+    """Whether anything had to be done."""
+    lost: dict[str, int]
+    """Frames (or datums) that a stream is known to have lost, where it lost any."""
+    problems: list[str]
+    """What could not be repaired."""
+    actions: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What ``settle`` did."""
+
+    last: dict[str, int] = field(default_factory=dict)
+    """``captured_ns`` of the last frame of each video that has one."""
+    actions: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def repair(folder: Path, progress: Callable[[float], None] | None = None) -> Repair:
+    """Complete a torn recording: cut what is not whole, make all files agree, write what the stop would have written.
+
+    A folder in order is left as it is, to the byte. ``progress`` is told the share that is done, 0 to 1.
+
+    Raises:
+        NotARecording: the folder has no manifest.
+        DamagedFile: the manifest cannot be read.
+        RecordingRefused: a recorder is writing there.
+        OSError: there is no room for the indexes, or the folder cannot be written. Free some space and repair again.
+    """
+    if _is_closed(folder, Manifest.load(folder)):
+        return Repair(False, {}, [], [])
+    with FolderLock(folder):
+        manifest = Manifest.load(folder)
+        actions = []
+        for path in sorted(folder.iterdir()):
+            if path.suffix == WRITING or path.name == RESERVE:
+                path.unlink()
+                actions.append(f"removed {path.name}")
+        settled = settle(folder, manifest, progress)
+        problems = [*settled.problems, *finish(folder, manifest, state="repaired")]
+        actions += [*settled.actions, f"wrote info files, pupil_data and {MANIFEST}"]
+    lost = {name: report.lost for name, report in manifest.streams.items() if report.lost}
+    return Repair(True, lost, problems, actions)
+
+
+def repair_unfinished(root: Path) -> Iterator[tuple[Path, Repair]]:
+    """Repair every recording below ``root`` that was never closed and that nobody is writing; yield what was done."""
+    for path in sorted(root.rglob(MANIFEST)):
+        folder = path.parent
+        try:
+            if Manifest.load(folder).state == "recording":
+                yield folder, repair(folder)
+        except RecordingRefused as error:
+            if error.reason != "in-use":
+                yield folder, Repair(False, {}, [error.message], [])
+        except (RecorderError, OSError) as error:
+            yield folder, Repair(False, {}, [str(error)], [])
+
+
+def settle(folder: Path, manifest: Manifest, progress: Callable[[float], None] | None = None) -> Settled:
+    """Make the streams on disk whole, and bring the manifest's accounts in line with them; it is not saved.
+
+    For a repair, and for a recorder that goes on where a killed one stopped. A stream that is damaged beyond a torn end
+    is left alone and stands among the problems.
+
+    Raises:
+        OSError: as ``repair``.
+    """
+    settled = Settled()
+    videos, logs = video_parts(folder), log_names(folder)
+    total, done = sum(map(len, videos.values())) + len(logs), 0
+    for stream, stems in videos.items():
+        report = manifest.streams.setdefault(stream, StreamReport(kind="video"))
+        _settle_video(folder, stream, stems, report, settled)
+        done += len(stems)
+        if progress:
+            progress(done / total)
+    for name in logs:
+        report = manifest.streams.setdefault(name, StreamReport(kind="data"))
+        _settle_log(folder, name, report, settled)
+        done += 1
+        if progress:
+            progress(done / total)
+    for name, report in manifest.streams.items():
+        if name not in videos and name not in logs:
+            _balance(report, 0, 0)
+    return settled
+
+
+def _settle_video(folder: Path, stream: str, stems: list[str], report: StreamReport, settled: Settled) -> None:
+    parts: list[Part] = []
+    repairs: list[PartRepair] = []
+    for stem in stems:
+        try:
+            part = repair_part(folder, stem)
+            if part.changed:
+                cut = f", {part.lost} cut off" if part.lost else ""
+                settled.actions.append(f"completed {stem}.mp4: {len(part.records)} frames{cut}")
+            if len(part.records):
+                codec = scan(folder / f"{stem}.mp4").codec.name
+                parts.append(Part(f"{stem}.mp4", len(part.records), codec))
+                repairs.append(part)
+        except DamagedFile as error:
+            settled.problems.append(error.message)
+            parts += [old for old in report.parts if old.file == f"{stem}.mp4"]
+    report.parts = parts
+    if repairs:
+        rows = np.concatenate([part.records for part in repairs])
+        _add_gaps(report, rows["timestamp"], rows["sequence"])
+        report.first, report.last = float(rows["timestamp"][0]), float(rows["timestamp"][-1])
+        settled.last[stream] = int(rows["captured_ns"][-1])
+    _balance(report, sum(part.frames for part in parts), sum(part.lost for part in repairs))
+
+
+def _add_gaps(report: StreamReport, timestamps: np.ndarray, numbers: np.ndarray) -> None:
+    """Report what the sequence numbers miss behind the last frame that the manifest knows of."""
+    known = -np.inf if report.last is None else report.last
+    steps = np.diff(numbers.astype(np.int64)) - 1
+    for at in np.flatnonzero((steps > 0) & (timestamps[1:] > known)):
+        report.add_gap(Gap(float(timestamps[at]), float(timestamps[at + 1]), int(steps[at]), "unknown"))
+        report.missed += int(steps[at])
+
+
+def _settle_log(folder: Path, name: str, report: StreamReport, settled: Settled) -> None:
+    try:
+        log = repair_log(folder, name)
+    except DamagedFile as error:
+        settled.problems.append(error.message)
+        return
+    if log.cut or log.lost or log.rebuilt:
+        settled.actions.append(f"completed {name}.pldata: {log.count} records, {log.cut} bytes cut off")
+    stamps = read_array(folder / f"{name}_timestamps.npy", STAMP_DTYPE)
+    if len(stamps):
+        report.first, report.last = float(stamps[0]), float(stamps[-1])
+    _balance(report, log.count, log.lost)
+
+
+def _balance(report: StreamReport, written: int, torn: int) -> None:
+    """Make ``received == written + dropped + lost`` hold: what was announced and is not on disk is lost."""
+    report.written = written
+    accounted = written + sum(report.dropped.values())
+    report.received = max(report.received, accounted + torn)
+    report.lost = report.received - accounted
+
+
+def _is_closed(folder: Path, manifest: Manifest) -> bool:
+    left_over = any(path.suffix == WRITING or path.name == RESERVE for path in folder.iterdir())
+    return (
+        manifest.state != "recording"
+        and not left_over
+        and all(
+            (folder / name).is_file() and (folder / name).stat().st_size == promised.size
+            for name, promised in manifest.files.items()
+        )
+    )

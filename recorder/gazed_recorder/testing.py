@@ -1,0 +1,130 @@
+"""Small recordings made with the real writers, for tests of whatever reads or mends recordings."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import uuid
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import msgpack
+import numpy as np
+
+from gazed_recorder.datalog import DatumLog
+from gazed_recorder.finish import finish
+from gazed_recorder.folder import make_folder
+from gazed_recorder.info import write_player_info, write_user_info
+from gazed_recorder.manifest import ClockReading, Manifest, Part, StreamReport
+from gazed_recorder.mp4_boxes import mjpeg_codec
+from gazed_recorder.records import FrameRecord
+from gazed_recorder.video import VideoPart
+
+__all__ = ["EPOCH_NS", "SIZE", "make_jpeg", "make_recording"]
+
+EPOCH_NS = 1_000_000_000_000
+"""Host time at which the Pupil time of the recordings is 0."""
+SIZE = {"world": (64, 48), "eye0": (32, 32), "eye1": (32, 32)}
+"""Width and height of the images."""
+_START = 100.0
+_UNIX_NS = 1_772_323_200_000_000_000
+_RATE = {"world": 30.0, "eye0": 120.0, "eye1": 120.0}
+
+
+def make_jpeg(stream: str, index: int) -> bytes:
+    """Return the JPEG of a flat gray image, a different gray for each ``index``; 4:2:2 as cameras send it."""
+    width, height = SIZE[stream]
+    image = av.VideoFrame.from_ndarray(np.full((height, width), 40 + index * 7 % 180, np.uint8), format="gray")
+    codec = av.VideoCodecContext.create("mjpeg", "w")
+    codec.width, codec.height, codec.pix_fmt = width, height, "yuvj422p"
+    codec.framerate = Fraction(30)
+    out = io.BytesIO()
+    for packet in (*codec.encode(image.reformat(format="yuvj422p")), *codec.encode(None)):
+        out.write(bytes(packet))
+    return out.getvalue()
+
+
+def make_recording(
+    root: Path,
+    *,
+    frames: int = 12,
+    datums: int = 20,
+    streams: tuple[str, ...] = ("world", "eye0"),
+    parts: int = 1,
+    closed: bool = True,
+) -> Path:
+    """Record ``frames`` frames a stream in so many ``parts`` and ``datums`` datums a log; return the folder.
+
+    Without ``closed`` everything is left as a recorder leaves it that is killed after its last write.
+    """
+    folder = make_folder(root, "test", datetime(2026, 3, 1, tzinfo=UTC)).path
+    start = _reading(_START)
+    reports = {name: StreamReport(kind="video", expected=True, info=_info(name)) for name in streams}
+    manifest = Manifest(str(uuid.UUID(int=7)), "gazed test", start, "test", {"name": "P 1"}, streams=reports)
+    manifest.clock.append(start)
+    manifest.save(folder)
+    write_player_info(folder, manifest)
+    write_user_info(folder, manifest)
+    with ExitStack() as still_open:
+        for name in streams:
+            _record_video(folder, name, frames, parts, reports[name], still_open)
+        for log in ("pupil", "gaze", "notify", "annotation"):
+            reports[log] = StreamReport(kind="data")
+            _record_log(folder, log, datums, reports[log], still_open)
+        manifest.save(folder)
+        if not closed:
+            # What the files hold at this instant is what a kill would leave.
+            shutil.copytree(folder, folder.with_suffix(".killed"))
+    if not closed:
+        shutil.rmtree(folder)
+        return folder.with_suffix(".killed").rename(folder)
+    manifest.stop = _reading(_START + frames / 30.0 + 0.5)
+    manifest.stop_reason = "asked"
+    manifest.clock.append(manifest.stop)
+    finish(folder, manifest)
+    return folder
+
+
+def _reading(timestamp: float) -> ClockReading:
+    return ClockReading(EPOCH_NS + round(timestamp * 1e9), _UNIX_NS + round(timestamp * 1e9), 500, timestamp)
+
+
+def _info(stream: str) -> dict[str, object]:
+    width, height = SIZE[stream]
+    return {"stream": stream, "source": "test", "width": width, "height": height, "fps": _RATE[stream]}
+
+
+def _record_video(
+    folder: Path, stream: str, frames: int, parts: int, report: StreamReport, still_open: ExitStack
+) -> None:
+    for number in range(parts):
+        stem = f"{stream}_{number:03d}" if number else stream
+        part = VideoPart(folder, stem, mjpeg_codec(*SIZE[stream]))
+        for index in range(number * frames // parts, (number + 1) * frames // parts):
+            timestamp = _START + 0.01 + index / _RATE[stream]
+            captured = EPOCH_NS + round(timestamp * 1e9)
+            record = FrameRecord(index, timestamp - 3.0, captured + 5_000_000, captured, timestamp, 0)
+            part.write(record, make_jpeg(stream, index))
+            report.first, report.last = part.first if report.first is None else report.first, timestamp
+        report.parts.append(Part(f"{stem}.mp4", part.frames))
+        report.written = report.received = report.written + part.frames
+        if number < parts - 1:
+            part.close()
+        else:
+            still_open.callback(part.close)
+
+
+def _record_log(folder: Path, name: str, count: int, report: StreamReport, still_open: ExitStack) -> None:
+    topics = {"pupil": "pupil.0.2d", "gaze": "gaze.2d.0.", "notify": "notify.test", "annotation": "annotation"}
+    log = DatumLog(folder, name)
+    for index in range(count):
+        timestamp = _START + 0.02 + index / 100
+        datum = {"topic": topics[name], "timestamp": timestamp, "label": f"number {index}", "confidence": 1.0}
+        log.append(topics[name], timestamp, msgpack.packb(datum))
+        report.first, report.last = timestamp if report.first is None else report.first, timestamp
+    log.flush()
+    still_open.callback(log.close)
+    report.received = report.written = log.count
