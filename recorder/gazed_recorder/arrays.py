@@ -1,7 +1,8 @@
-"""Reading an ``.npy`` of a recording without trusting it."""
+"""The ``.npy`` files of a recording: made whole, and read without trusting them."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,14 @@ from numpy.typing import NDArray
 
 from gazed_recorder.errors import DamagedFile
 
-__all__ = ["read_array"]
+__all__ = ["array_file", "read_array"]
+
+
+def array_file(rows: NDArray[Any]) -> bytes:
+    """Return the whole ``.npy`` file of an array."""
+    whole = io.BytesIO()
+    np.save(whole, rows)
+    return whole.getvalue()
 
 
 def read_array(path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -24,7 +24,8 @@ import msgpack
 import numpy as np
 
 from gazed_bus.errors import MessageError
-from gazed_recorder.arrays import read_array
+from gazed_recorder.arrays import array_file, read_array
+from gazed_recorder.atomic import replace_file
 from gazed_recorder.errors import DamagedFile
 from gazed_recorder.npy import GrowingArray
 
@@ -299,23 +300,29 @@ def repair_log(folder: Path, name: str) -> LogRepair:
         os.truncate(path, reader.end)
     if whole:
         return LogRepair(reader.count, reader.torn, 0, 0)
-    with GrowingArray.resume(stamps_path, STAMP_DTYPE) as stamps:
-        before = stamps.count
-        stamps.truncate(0)
-        block = array("d")
-        for _, payload in PldataReader(path):
-            try:
-                block.append(check_datum(payload)[1])
-            except MessageError as error:
-                raise DamagedFile(f"{path}: {error}") from error
-        stamps.append(block.tobytes())
+    values = array("d")
+    for _, payload in PldataReader(path):
+        try:
+            values.append(check_datum(payload)[1])
+        except MessageError as error:
+            raise DamagedFile(f"{path}: record {len(values)}: {error.message}") from error
+    before = _rows(stamps_path)
+    replace_file(stamps_path, array_file(np.frombuffer(values, STAMP_DTYPE)))
     return LogRepair(reader.count, reader.torn, max(0, before - reader.count), max(0, reader.count - before))
+
+
+def _rows(stamps: Path) -> int:
+    try:
+        return len(read_array(stamps, STAMP_DTYPE))
+    except DamagedFile:
+        return 0
 
 
 def _in_step(stamps: Path, count: int, last: bytes) -> bool:
     """Tell whether there is one timestamp for each record; that of the last record is compared."""
     try:
         found = read_array(stamps, STAMP_DTYPE)
-        return len(found) == count and (count == 0 or float(found[-1]) == check_datum(last)[1])
+        exact = len(found) == count and stamps.read_bytes() == array_file(found)
+        return exact and (count == 0 or float(found[-1]) == check_datum(last)[1])
     except (DamagedFile, MessageError):
         return False

@@ -38,7 +38,7 @@ class NewFolder:
 def clean_session_name(name: str, now: datetime) -> str:
     """Return ``name`` as a relative path of 1 to 8 safe components of 1 to 100 UTF-8 bytes, joined by ``/``.
 
-    Control, format and unassigned characters and those that Windows forbids become ``_``; spaces stay, except at the
+    What cannot be printed and what Windows forbids becomes ``_``; spaces stay, except at the
     ends of a component, where dots go as well: no component is ``..`` or hidden. What is empty then is left out; if
     nothing is left, the name is the date of ``now`` as ``YYYY_MM_DD``.
     """
@@ -48,7 +48,7 @@ def clean_session_name(name: str, now: datetime) -> str:
 
 def _clean_part(part: str) -> str:
     kept = "".join(
-        "_" if char in _FORBIDDEN or unicodedata.category(char)[0] == "C" else char
+        "_" if char in _FORBIDDEN or not char.isprintable() else char
         for char in unicodedata.normalize("NFC", part[: 4 * _MOST_BYTES])
     ).strip(" .")
     return kept.encode()[:_MOST_BYTES].decode(errors="ignore").strip(" .")

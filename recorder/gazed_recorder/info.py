@@ -78,7 +78,6 @@ def write_info_csv(folder: Path, manifest: Manifest) -> None:
     """
     begun = time.localtime(manifest.start.unix_ns / 1e9)
     world = manifest.streams.get("world", StreamReport(kind="video"))
-    size = f"{world.info['width']}x{world.info['height']}" if {"width", "height"} <= world.info.keys() else ""
     rows = {
         "Recording Name": _name(folder, manifest),
         "Start Date": time.strftime("%d.%m.%Y", begun),
@@ -88,7 +87,7 @@ def write_info_csv(folder: Path, manifest: Manifest) -> None:
         "Recording UUID": manifest.recording_uuid,
         "Duration Time": time.strftime("%H:%M:%S", time.gmtime(duration_s(manifest))),
         "World Camera Frames": str(world.written),
-        "World Camera Resolution": size,
+        "World Camera Resolution": _resolution(folder, world),
         "Capture Software Version": _CLASSIC_VERSION,
         "Data Format Version": _CLASSIC_VERSION,
         "System Info": _system_info(folder),
@@ -122,8 +121,9 @@ def write_intrinsics(folder: Path, manifest: Manifest) -> None:
 
 
 def _image_size(folder: Path, report: StreamReport) -> tuple[int, int]:
-    if {"width", "height"} <= report.info.keys():
-        return int(report.info["width"]), int(report.info["height"])
+    match report.info:
+        case {"width": int(width), "height": int(height)}:
+            return width, height
     path = folder / report.parts[0].file
     try:
         with av.open(path) as container:
@@ -131,6 +131,13 @@ def _image_size(folder: Path, report: StreamReport) -> tuple[int, int]:
             return video.width, video.height
     except (av.error.FFmpegError, IndexError) as error:
         raise DamagedFile(f"{path}: no video in it: {error}") from error
+
+
+def _resolution(folder: Path, world: StreamReport) -> str:
+    try:
+        return "{}x{}".format(*_image_size(folder, world)) if world.parts else ""
+    except DamagedFile:
+        return ""
 
 
 def _dummy_model(width: int, height: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +12,12 @@ import numpy as np
 from gazed_recorder.arrays import read_array
 from gazed_recorder.atomic import WRITING
 from gazed_recorder.datalog import STAMP_DTYPE, repair_log
-from gazed_recorder.errors import DamagedFile, RecorderError, RecordingRefused
+from gazed_recorder.errors import DamagedFile, NotARecording, RecorderError, RecordingRefused
 from gazed_recorder.finish import finish
 from gazed_recorder.folder import FolderLock
+from gazed_recorder.info import PLAYER_INFO
 from gazed_recorder.layout import log_names, video_parts
-from gazed_recorder.manifest import MANIFEST, Gap, Manifest, Part, StreamReport
+from gazed_recorder.manifest import MANIFEST, ClockReading, Gap, Manifest, Part, StreamReport
 from gazed_recorder.mp4_scan import scan
 from gazed_recorder.space import RESERVE
 from gazed_recorder.video import PartRepair, repair_part
@@ -51,17 +53,18 @@ def repair(folder: Path, progress: Callable[[float], None] | None = None) -> Rep
 
     A folder in order is left as it is, to the byte. ``progress`` is told the share that is done, 0 to 1.
 
+    A manifest that cannot be read is made anew from the other files; what was expected and dropped is then not known.
+
     Raises:
-        NotARecording: the folder has no manifest.
-        DamagedFile: the manifest cannot be read.
+        NotARecording: gazed did not make the folder.
+        DamagedFile: neither the manifest nor ``info.player.json`` can be read.
         RecordingRefused: a recorder is writing there.
         OSError: there is no room for the indexes, or the folder cannot be written. Free some space and repair again.
     """
-    if _is_closed(folder, Manifest.load(folder)):
+    if _is_closed(folder, _load(folder)[0]):
         return Repair(False, {}, [], [])
     with FolderLock(folder):
-        manifest = Manifest.load(folder)
-        actions = []
+        manifest, actions = _load(folder)
         for path in sorted(folder.iterdir()):
             if path.suffix == WRITING or path.name == RESERVE:
                 path.unlink()
@@ -78,7 +81,7 @@ def repair_unfinished(root: Path) -> Iterator[tuple[Path, Repair]]:
     for path in sorted(root.rglob(MANIFEST)):
         folder = path.parent
         try:
-            if Manifest.load(folder).state == "recording":
+            if _load(folder)[0].state == "recording":
                 yield folder, repair(folder)
         except RecordingRefused as error:
             if error.reason != "in-use":
@@ -171,6 +174,35 @@ def _balance(report: StreamReport, written: int, torn: int) -> None:
     accounted = written + sum(report.dropped.values())
     report.received = max(report.received, accounted + torn)
     report.lost = report.received - accounted
+
+
+def _load(folder: Path) -> tuple[Manifest, list[str]]:
+    """Return the manifest, and what had to be done to get one."""
+    try:
+        return Manifest.load(folder), []
+    except (DamagedFile, NotARecording) as error:
+        try:
+            info = json.loads((folder / PLAYER_INFO).read_bytes())
+            uuid, software = str(info["recording_uuid"]), str(info["written_by"])
+            timestamp, unix_s = float(info["start_time_synced_s"]), float(info["start_time_system_s"])
+            start = ClockReading(_host_ns(folder, timestamp), round(unix_s * 1e9), 0, timestamp)
+        except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
+            raise error from None
+        manifest = Manifest(uuid, software, start, str(info.get("recording_name", "")), stop_reason="unknown")
+        manifest.events.append({"event": "manifest-rebuilt", "reason": error.message})
+        return manifest, [f"made a new {MANIFEST}: {error.message}"]
+
+
+def _host_ns(folder: Path, timestamp: float) -> int:
+    """Return the host time that belongs to a Pupil time, by the first frame there is; by an epoch of 0 without one."""
+    for stem in (stem for stems in video_parts(folder).values() for stem in stems):
+        try:
+            records = scan(folder / f"{stem}.mp4").records
+        except DamagedFile:
+            continue
+        if len(records):
+            return int(records["captured_ns"][0]) + round((timestamp - float(records["timestamp"][0])) * 1e9)
+    return round(timestamp * 1e9)
 
 
 def _is_closed(folder: Path, manifest: Manifest) -> bool:
