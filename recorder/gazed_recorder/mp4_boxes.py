@@ -128,8 +128,9 @@ def index(
     ``sizes`` and ``offsets`` in bytes, ``dts`` in microseconds, each (n,); ``keys`` the numbers, from 0, of the frames
     that need no other.
     """
-    deltas = np.diff(dts)
-    deltas = np.append(deltas, deltas[-1] if len(deltas) else _LONE_FRAME_US)[: len(dts)]
+    # The last frame lasts the mean of the others: OpenCV takes the mean rate to find frames by their number.
+    last = round(int(dts[-1] - dts[0]) / (len(dts) - 1)) if len(dts) > 1 else _LONE_FRAME_US
+    deltas = np.append(np.diff(dts), last)[: len(dts)]
     return _moov(codec, int(deltas.sum()), _tables(codec, sizes, offsets, deltas, keys), b"")
 
 
