@@ -1,0 +1,205 @@
+"""One supervised process: started, watched, restarted within a budget, ended in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from gazed_bus.rundir import RunDir
+
+__all__ = ["ManagedProcess", "ProcessState"]
+
+ProcessState = Literal["starting", "ready", "restarting", "failed", "stopped"]
+
+_BUDGET = 5
+_BUDGET_WINDOW_S = 60.0
+_SLOW_RETRY_S = 30.0
+_LONGEST_BACKOFF_S = 2.0
+_START_S = 90.0
+_HUNG_S = 3.0
+_log = logging.getLogger(__name__)
+
+
+class ManagedProcess:
+    """Runs ``python -m <module> <arguments>`` and keeps it running.
+
+    A process that dies is started again, at once the first time and then with growing pauses; after five deaths in a
+    minute it is ``failed`` and tried again every half minute. One that shows no heartbeat for three seconds is killed.
+    ``arguments`` is called before each start. ``on_change`` is called whenever ``state`` changes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        arguments: Callable[[], Sequence[str]],
+        run: RunDir,
+        on_change: Callable[[ManagedProcess], None] = lambda _process: None,
+    ) -> None:
+        self.name = name
+        self.state: ProcessState = "stopped"
+        self.restarts = 0
+        self.last_exit: int | None = None
+        self.info: dict[str, Any] = {}
+        self.stats: dict[str, Any] = {}
+        self._module = module
+        self._arguments = arguments
+        self._run = run
+        self._on_change = on_change
+        self._process: asyncio.subprocess.Process | None = None
+        self._beat_at = 0.0
+        self._deaths: deque[float] = deque(maxlen=_BUDGET + 1)
+        self._wanted = False
+        self._task: asyncio.Task[None] | None = None
+        self._started = asyncio.Event()
+
+    @property
+    def pid(self) -> int | None:
+        """Process number, while there is a process."""
+        return self._process.pid if self._process and self._process.returncode is None else None
+
+    def start(self) -> None:
+        """Start the process and keep it running until ``stop``."""
+        if not self._wanted:
+            self._wanted = True
+            self._deaths.clear()
+            self._task = asyncio.get_running_loop().create_task(self._keep_running(), name=self.name)
+
+    async def wait_ready(self) -> bool:
+        """Wait for the first ``ready``; false if the process ended before it got there."""
+        ready = asyncio.ensure_future(self._started.wait())
+        died = asyncio.ensure_future(self._first_death())
+        await asyncio.wait({ready, died}, return_when=asyncio.FIRST_COMPLETED)
+        for future in (ready, died):
+            future.cancel()
+        return self._started.is_set()
+
+    async def stop(self, grace: float) -> None:
+        """End the process: SIGTERM, and SIGKILL after ``grace`` seconds."""
+        self._wanted = False
+        process = self._process
+        if process and process.returncode is None:
+            process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), grace)
+            except TimeoutError:
+                _log.error("%s did not end within %.1f s and is killed", self.name, grace)
+                self.kill()
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        self._set("stopped")
+
+    def kill(self) -> None:
+        """End the process at once."""
+        if self._process and self._process.returncode is None:
+            self._process.send_signal(signal.SIGKILL)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what ``gazed status`` shows of this process."""
+        return {"state": self.state, "restarts": self.restarts, "pid": self.pid, "last_exit": self.last_exit}
+
+    def _set(self, state: ProcessState) -> None:
+        if state != self.state:
+            self.state = state
+            self._on_change(self)
+
+    async def _first_death(self) -> None:
+        while not self._deaths:
+            await asyncio.sleep(0.02)
+
+    async def _keep_running(self) -> None:
+        while self._wanted:
+            self._set("starting")
+            code = await self._run_once()
+            if not self._wanted:
+                return
+            self.last_exit = code
+            self.restarts += 1
+            now = time.monotonic()
+            self._deaths.append(now)
+            recent = sum(now - death < _BUDGET_WINDOW_S for death in self._deaths)
+            if recent > _BUDGET:
+                _log.critical("%s died %d times in a minute; next try in %.0f s", self.name, recent, _SLOW_RETRY_S)
+                self._set("failed")
+                await asyncio.sleep(_SLOW_RETRY_S)
+                self._deaths.clear()
+            else:
+                _log.error("%s ended with %s and is started again", self.name, _reason(code))
+                self._set("restarting")
+                await asyncio.sleep(min(_LONGEST_BACKOFF_S, 0.1 * 2 ** (recent - 2)) if recent > 1 else 0)
+
+    async def _run_once(self) -> int:
+        reader, writer = os.pipe()
+        environment = {
+            **os.environ,
+            "GAZED_RUN": str(self._run.path),
+            "GAZED_STATUS_FD": str(writer),
+            # Thread pools of numerical libraries cost processor time and gain nothing here.
+            "OPENBLAS_NUM_THREADS": "1",
+            "OPENCV_FOR_THREADS_NUM": "1",
+            "OMP_NUM_THREADS": "1",
+        }
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", self._module, *self._arguments(),
+                stdin=asyncio.subprocess.PIPE, pass_fds=(writer,), env=environment,
+            )  # fmt: skip
+        except BaseException:
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
+        self._beat_at = time.monotonic()
+        watch = asyncio.ensure_future(self._watch(reader))
+        try:
+            return await self._process.wait()
+        finally:
+            watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watch
+
+    async def _watch(self, descriptor: int) -> None:
+        """Read the status pipe; kill the process when it has been silent for too long."""
+        stream = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(descriptor, "rb", 0)
+        )
+        try:
+            while True:
+                limit = _START_S if self.state == "starting" else _HUNG_S
+                try:
+                    line = await asyncio.wait_for(stream.readline(), limit)
+                except TimeoutError:
+                    _log.error("%s (%s) has shown no sign of life for %.0f s and is killed", self.name, self.pid, limit)
+                    self.kill()
+                    return
+                if not line:
+                    return
+                self._on_status(json.loads(line))
+        finally:
+            transport.close()
+
+    def _on_status(self, message: dict[str, Any]) -> None:
+        self._beat_at = time.monotonic()
+        if "ready" in message:
+            self.info = message["ready"]
+            self._set("ready")
+            self._started.set()
+        else:
+            self.stats = message["beat"]
+
+
+def _reason(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
