@@ -26,8 +26,8 @@ EYE_TRUTH = np.dtype(
 
 - ``loop_s``: seconds since the loop began
 - ``cx cy minor major angle_deg``: the pupil's ellipse in px as the image shows it (through the cornea, so it is a
-  little larger than the pupil and a little beside it); pixel centres have whole coordinates, ``minor`` and ``major`` are
-  full axes, the angle is that of the minor axis, from +x towards +y, in [-90, 90): Pupil's ``ellipse``
+  little larger than the pupil and a little beside it); pixel centres have whole coordinates, ``minor`` and ``major``
+  are full axes, the angle is that of the minor axis, from +x towards +y, in [-90, 90): Pupil's ``ellipse``
 - ``gaze``: unit vector from the eyeball's centre to the target, in the eye camera's frame (x right, y down, z forward)
 - ``eyeball_mm``: the eyeball's centre in the eye camera's frame
 - ``pupil_mm``: the anatomical diameter of the pupil

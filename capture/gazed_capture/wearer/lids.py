@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from gazed_capture.wearer.texture import Image, clouds, noise, ramp
 
@@ -78,24 +79,24 @@ class LidPainter:
         front += lashes * (np.float32(_LASH_GRAY) - front)
         return LidLayer(np.asarray(gain, np.float32), np.asarray(front, np.float32), np.asarray(aperture, np.float32))
 
-    def _index(self, distance: Image) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
+    def _index(self, distance: Image) -> NDArray[np.int32]:
         middle = len(self._free) // 2
         return np.clip(distance * _PER_PX + middle, 0, len(self._free) - 1).astype(np.int32)
 
     def _tables(self) -> None:
         """Tabulate over the distance from a margin, positive towards the eye."""
         count = round(_SPAN_MM * self._scale * _PER_PX)
-        px = np.arange(-count, count + 1, dtype=np.float32) / _PER_PX
-        mm = px / self._scale
-        self._free = ramp(px, 1.8)
-        out, eye = np.clip(-mm, 0, None), np.clip(mm, 0, None)
-        self._upper_gain = self._free * _bump(eye, -0.42, 0.0, 1.1)
-        self._lower_gain = self._free * _bump(eye, -0.15, 0.0, 0.6)
+        px = np.asarray(np.arange(-count, count + 1) / _PER_PX, np.float32)
+        out, eye = np.maximum(-px, 0) / self._scale, np.maximum(px, 0) / self._scale
+        free = ramp(px, 1.8)
         rim = _bump(out, 0.13, 0.5, 0.4) * _bump(out, -0.16, 1.3, 0.35)
         crease = _bump(out, -0.30, 5.0, 0.45) * _bump(out, 0.08, 3.2, 1.2)
         bag = _bump(out, -0.12, 4.0, 1.0)
-        self._upper_skin = rim * crease * (1 - self._free)
-        self._lower_skin = np.float32(1.04) * rim * bag * (1 - self._free)
+        self._free = free
+        self._upper_gain: Image = np.asarray(free * _bump(eye, -0.42, 0.0, 1.1), np.float32)
+        self._lower_gain: Image = np.asarray(free * _bump(eye, -0.15, 0.0, 0.6), np.float32)
+        self._upper_skin: Image = np.asarray(rim * crease * (1 - free), np.float32)
+        self._lower_skin: Image = np.asarray(1.04 * rim * bag * (1 - free), np.float32)
 
     def _paint_skin(self, rng: np.random.Generator) -> Image:
         height, width = self._height + 2 * self._margin, self._width
@@ -116,14 +117,12 @@ class LidPainter:
         rise = -1.15 + 1.9 * (1 - opening)
         upper = self._strokes(self._upper_lashes, upper_px, rise, curl=-0.35)
         lower = self._strokes(self._lower_lashes, lower_px, 1.0, curl=0.25)
-        for part, thickness, dark in ((6, 1, 130), (4, max(1, round(self._scale / 9)), 170)):
+        for part, thickness, dark in ((6, 1, 120), (5, 1, 150), (3, max(1, round(self._scale / 9)), 165)):
             cv2.polylines(mask, list(upper[:, :part]), False, dark, thickness, cv2.LINE_AA, shift=4)
         cv2.polylines(mask, list(lower), False, 80, 1, cv2.LINE_AA, shift=4)
         return cv2.GaussianBlur(mask, (0, 0), max(0.5, self._scale / 26)).astype(np.float32) * np.float32(1 / 255)
 
-    def _strokes(
-        self, lashes: np.ndarray[tuple[int, ...], np.dtype[np.float64]], edge_px: Image, rise: float, curl: float
-    ) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
+    def _strokes(self, lashes: NDArray[np.float64], edge_px: Image, rise: float, curl: float) -> NDArray[np.int32]:
         """Return lashes (root, length, lean) as (N, 6, 1, 2) lines in 1/16 px."""
         root, length, lean = lashes.T
         order = np.argsort(self._mm)
@@ -140,6 +139,6 @@ class LidPainter:
         return np.round(np.stack([x, y], axis=-1)[:, :, None, :] * 16).astype(np.int32)
 
 
-def _bump(mm: Image, height: float, middle: float, width: float) -> Image:
+def _bump(mm: NDArray[np.floating], height: float, middle: float, width: float) -> NDArray[np.floating]:
     """Return a factor that is 1 but around ``middle``, where it rises or sinks by ``height``."""
-    return np.asarray(1 + height * np.exp(-(((mm - middle) / width) ** 2)), np.float32)
+    return np.asarray(1 + height * np.exp(-(((mm - middle) / width) ** 2)))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gazed_capture.errors import SourceOptionError
+from gazed_capture.options import refuse_unknown
 
 __all__ = ["BankSpec", "WearerOptions", "read_options"]
 
@@ -47,34 +47,28 @@ class BankSpec:
 
 @dataclass(frozen=True, slots=True)
 class WearerOptions:
-    """The options of one stream with their defaults."""
+    """The options of one stream, as ``read_options`` describes them."""
 
     bank: BankSpec
     jitter_ms: float
-    """Frames arrive up to this much later than they could."""
     ppm: float
-    """How much faster than the host's the device's clock runs, in parts per million."""
     skip: float | frozenset[int]
-    """Frames that never arrive: their part of all frames, or their sequence numbers."""
     cable: Path | None
-    """While this file exists, the device is unplugged."""
 
 
 def read_options(stream: str, options: Mapping[str, Any]) -> WearerOptions:
     """Check the options of a stream's table and fill in the defaults.
 
-    ============  =========================================================================  =================
-    option        meaning                                                                    default
-    ============  =========================================================================  =================
-    width height  of the image in px, even                                                   400 x 400, world 1280 x 720
-    fps           frames per second                                                          120, world 30
-    seed          which wearer: the same seed makes the same bytes                           1
-    seconds       length of the loop                                                         10
-    jitter_ms     spread of the arrival times, uniform from 0                                0.5
-    ppm           drift of the device's clock                                                0
-    skip          frames to lose: a part of all (0 <= skip < 1) or a list of sequence numbers  0
-    cable         path of a file; the device is unplugged while it exists                    none
-    ============  =========================================================================  =================
+    - ``width``, ``height``: of the image in px, even; default 400 x 400, world 1280 x 720
+    - ``fps``: frames per second; default 120, world 30
+    - ``seed``: which wearer; the same seed makes the same bytes; default 1
+    - ``seconds``: length of the loop; default 10
+    - ``jitter_ms``: frames arrive up to this much later than they could; default 0.5
+    - ``ppm``: how much faster than the host's the device's clock runs, in parts per million; default 0
+    - ``skip``: frames that never arrive, a part of all (0 <= skip < 1) or a list of sequence numbers; default 0
+    - ``cable``: path of a file; the device is unplugged while it exists; default none
+
+    ``seed`` and ``seconds`` have to be the same for all streams of one wearer.
 
     Raises:
         SourceOptionError: an option is unknown or out of range, or the stream is not one that a wearer has.
@@ -84,13 +78,7 @@ def read_options(stream: str, options: Mapping[str, Any]) -> WearerOptions:
             f"the simulated wearer has no stream {stream!r}: wanted one of {', '.join(STREAMS)}",
             hint="give that stream another source",
         )
-    for name in options:
-        if name not in _NAMES:
-            near = difflib.get_close_matches(name, _NAMES, 1, 0.0)[0]
-            raise SourceOptionError(
-                f"stream {stream!r}: source simulated has no option {name!r}: the nearest is {near!r}",
-                hint=f"its options are: {', '.join(_NAMES)}",
-            )
+    refuse_unknown("simulated", options, _NAMES)
     width, height, fps = _SIZES[stream]
     number = {"width": width, "height": height, "fps": fps, "seed": 1, "seconds": 10.0, "jitter_ms": 0.5, "ppm": 0.0}
     number |= {name: _number(stream, name, value) for name, value in options.items() if name in _RANGES}

@@ -2,8 +2,8 @@
 
 The eye is LeGrand's schematic eye as Dierkes, Kassner and Bulling use it ("A novel approach to single camera,
 glint-free 3D eye model fitting including corneal refraction", ETRA 2018): a sphere and, in front of it, a
-spherical cornea that meets it in the limbus. Camera frames are OpenCV's: x right, y down, z forward. The rig is fixed to
-the head, and the world camera's frame is the frame of the rig.
+spherical cornea that meets it in the limbus. Camera frames are OpenCV's: x right, y down, z forward. The rig is fixed
+to the head, and the world camera's frame is the frame of the rig.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def _tint(rng: np.random.Generator, low: int, high: int) -> Color:
 
 
 def _wall(rng: np.random.Generator) -> Picture:
-    plaster = clouds(rng, _HEIGHT, _WIDTH, [(4, 6, 4.0), (60, 110, 2.5), (240, 420, 4.0)])
+    plaster = clouds(rng, _HEIGHT, _WIDTH, [(4, 6, 4.0), (60, 110, 2.5), (240, 420, 2.8)])
     wall = np.array([176, 188, 196], np.float32) + plaster[:, :, None]
     wall[_DESK - 22 : _DESK] = np.array([150, 160, 170], np.float32)
     return np.asarray(np.clip(wall, 0, 255), np.uint8)
@@ -62,7 +62,7 @@ def _window(room: Picture, rng: np.random.Generator) -> None:
     down = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
     sky = (1 - down) * np.array([236, 200, 160], np.float32) + down * np.array([244, 236, 226], np.float32)
     view = sky + clouds(rng, height, width, [(4, 5, 9.0), (12, 16, 5.0)])[:, :, None]
-    leaves = clouds(rng, height, width, [(10, 10, 1.0), (40, 40, 0.8), (110, 110, 0.7)])
+    leaves = clouds(rng, height, width, [(10, 10, 1.0), (40, 40, 0.8), (80, 80, 0.4)])
     tree = leaves + 3.2 * (down[:, :, 0] - 0.62) > 0
     view[tree] = np.array([52, 104, 70], np.float32) + 22 * leaves[tree][:, None]
     room[top:bottom, left:right] = np.clip(view, 0, 255).astype(np.uint8)
@@ -194,7 +194,7 @@ def _glow(x: float, y: float, reach: float) -> Image:
 
 
 def _illuminate(room: Picture, rng: np.random.Generator, *, lamp: bool) -> Picture:
-    grain = clouds(rng, _HEIGHT, _WIDTH, [(360, 640, 2.2)])
+    grain = clouds(rng, _HEIGHT, _WIDTH, [(360, 640, 1.2)])
     light = 0.66 + 0.30 * _glow(200, 240, 360)
     glow = light[:, :, None] * np.ones(3, np.float32)
     if lamp:

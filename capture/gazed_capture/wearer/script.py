@@ -21,9 +21,10 @@ _SLOW_STEPS_PER_S = 60
 _PUPIL_STEP_MM = 0.05
 _LID_STEP = 1 / 64
 _NEAR_M, _FAR_M = (0.4, 0.5), (1.2, 2.0)
+_PURSUIT_S, _VERGENCE_S = 1.3, 0.7
 _CLOSING_S, _CLOSED_S, _OPENING_S = 0.06, 0.05, 0.09
 _BLINK_S = _CLOSING_S + _CLOSED_S + _OPENING_S
-_ACTS: tuple[Literal["saccade", "pursuit", "vergence"], ...] = ("saccade", "pursuit", "saccade", "vergence", "saccade")
+_ACTS: tuple[Literal["saccade", "pursuit", "vergence"], ...] = ("saccade", "vergence", "saccade", "pursuit", "saccade")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,12 +99,14 @@ class Script:
             there = np.array([rng.uniform(-0.32, 0.32), rng.uniform(-0.18, 0.2), place[2]])
             if act == "vergence":
                 there = np.array([*place[:2], 1 / rng.uniform(*(_NEAR_M if place[2] < 1 else _FAR_M))])
-            duration = {"saccade": _saccade_s(place, there), "pursuit": 1.3, "vergence": 0.7}[act]
+            duration = {"saccade": _saccade_s(place, there), "pursuit": _PURSUIT_S, "vergence": _VERGENCE_S}[act]
             moves.append(_Move(0.0, duration, place, there, 0.25 if act == "pursuit" else 0.0, act != "saccade"))
             fixations.append(float(rng.uniform(0.3, 0.6)))
             moving += duration
             place = there
-        moves.append(_Move(0.0, _saccade_s(place, first), place, first, 0.0, slow=False))
+        # Eyes cannot change their distance as fast as their direction.
+        deep = bool(place[2] != first[2])
+        moves.append(_Move(0.0, _VERGENCE_S if deep else _saccade_s(place, first), place, first, 0.0, slow=deep))
         moving += moves[-1].duration
         stretch = (self.seconds - moving) / sum(fixations)
         clock, timed = 0.0, []

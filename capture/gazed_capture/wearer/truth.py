@@ -53,8 +53,9 @@ def write_truth(
     captured_ns: Sequence[int] | NDArray[np.int64],
     timestamps: Sequence[float] | NDArray[np.float64],
 ) -> Path:
-    """Write ``truth/<stream>_truth.npy`` into a recording's folder and return its path.
+    """Write ``<stream>_truth.npy`` into ``folder``, made if missing, and return its path.
 
+    For a recording the folder is its ``truth``: beside the videos, players would take the file for one of theirs.
     One record for each recorded frame: its ``timestamp`` (Pupil time, s), ``captured_ns`` (host time), and the fields
     of the truth.
 
@@ -69,7 +70,7 @@ def write_truth(
     records["timestamp"], records["captured_ns"] = timestamps, captured_ns
     for name in found.dtype.names or ():
         records[name] = found[name]
-    path = folder / "truth" / f"{stream}_truth.npy"
-    path.parent.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{stream}_truth.npy"
     np.save(path, records)
     return path
