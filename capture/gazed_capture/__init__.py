@@ -1,0 +1,1 @@
+"""Frames and sound in: sources, and the camera process."""

@@ -1,0 +1,1 @@
+"""Everything optional: plugins, each run in a process of its own."""

@@ -1,0 +1,176 @@
+"""The process around one plugin: it listens for it, speaks for it, and outlives its mistakes.
+
+Started by the supervisor as ``python -m gazed_plugins.host NAME [ARGUMENTS AS JSON]``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import zmq
+
+from gazed_bus.child import Child
+from gazed_bus.client import Publisher, Pusher, Subscriber
+from gazed_bus.rundir import RunDir
+from gazed_plugins.errors import PluginArgument, PluginError
+from gazed_plugins.plugin import Plugin, find_plugin
+from gazed_timesync import PupilClock, PupilTime
+
+__all__ = ["Host"]
+
+_IDLE_S = 0.1
+_BATCH = 64
+_FAILURES_IN_A_ROW = 10
+_SHOULD_DOC = "notify.meta.should_doc"
+_log = logging.getLogger(__name__)
+
+
+class _BusContext:
+    """``PluginContext`` over the real bus."""
+
+    def __init__(self, run: RunDir, clock: PupilClock) -> None:
+        self.now: Callable[[], PupilTime] = clock.now
+        self.publisher = Publisher(run.pub)
+        self.pusher = Pusher(run.push)
+        self.subscriber = Subscriber(run.sub, [_SHOULD_DOC])
+        self._topics: set[str] = set()
+
+    def publish(self, topic: str, payload: Mapping[str, Any]) -> None:
+        self.publisher.send(topic, payload)
+
+    def notify(self, notification: Mapping[str, Any]) -> None:
+        self.pusher.notify({"timestamp": self.now(), **notification})
+
+    def has_subscribers(self, topic: str) -> bool:
+        return self.publisher.has_subscribers(topic)
+
+    def subscribe(self, topic: str) -> None:
+        self._topics.add(topic)
+        self.subscriber.subscribe(topic)
+
+    def unsubscribe(self, topic: str) -> None:
+        self._topics.discard(topic)
+        if topic != _SHOULD_DOC:
+            self.subscriber.unsubscribe(topic)
+
+    def is_for_plugin(self, topic: str) -> bool:
+        """Tell whether the plugin asked for a topic; the host itself also listens."""
+        return topic.startswith(tuple(self._topics))
+
+    def close(self) -> None:
+        for peer in (self.publisher, self.pusher, self.subscriber):
+            peer.close()
+
+
+class Host:
+    """One plugin on the bus; ``turn`` does one step of its loop.
+
+    Raises:
+        PluginArgument: the plugin does not take these arguments.
+    """
+
+    def __init__(self, name: str, kind: type[Plugin], args: Mapping[str, Any], run: RunDir, clock: PupilClock) -> None:
+        self._name = name
+        self._doc = inspect.getdoc(kind) or ""
+        self._context = _BusContext(run, clock)
+        self._idle_at = 0.0
+        self._received = self._failed = self._failed_in_a_row = 0
+        try:
+            self._plugin = kind(self._context, args)
+        except BaseException:
+            self._context.close()
+            raise
+        for topic in kind.topics:
+            self._context.subscribe(topic)
+
+    @property
+    def socket(self) -> zmq.Socket[bytes]:
+        """What becomes readable when there is something to do."""
+        return self._context.subscriber.socket
+
+    def turn(self) -> None:
+        """Hand over the messages that wait, a bounded number of them, and let the plugin do what is due.
+
+        Raises:
+            PluginError: the plugin has failed ten times in a row.
+        """
+        for _ in range(_BATCH):
+            message = self._context.subscriber.receive(0)
+            if message is None:
+                break
+            if message.topic == _SHOULD_DOC:
+                self._context.notify({"subject": "meta.doc", "actor": self._name, "doc": self._doc})
+            if self._context.is_for_plugin(message.topic):
+                self._received += 1
+                self._attempt(partial(self._plugin.on_message, message), message.topic)
+        if time.monotonic() >= self._idle_at:
+            self._idle_at = time.monotonic() + _IDLE_S
+            self._attempt(self._plugin.on_idle, "its turn without a message")
+
+    def _attempt(self, step: Callable[[], None], what: str) -> None:
+        try:
+            step()
+        except Exception as error:
+            self._failed += 1
+            self._failed_in_a_row += 1
+            _log.exception("plugin %s failed at %s", self._name, what)
+            if self._failed_in_a_row >= _FAILURES_IN_A_ROW:
+                raise PluginError(
+                    f"plugin {self._name} failed {_FAILURES_IN_A_ROW} times in a row, last at {what}: {error}"
+                ) from error
+        else:
+            self._failed_in_a_row = 0
+
+    def stats(self) -> dict[str, Any]:
+        """Return what the supervisor shows in ``gazed status``."""
+        lost = sum(self._context.subscriber.lost.values())
+        return {"received": self._received, "lost": lost, "failed": self._failed, **self._plugin.stats()}
+
+    def close(self) -> None:
+        """Close the plugin and give everything back."""
+        try:
+            self._plugin.close()
+        finally:
+            self._context.close()
+
+
+def _arguments(name: str, text: str) -> dict[str, Any]:
+    try:
+        args = json.loads(text)
+    except ValueError as error:
+        raise PluginArgument(f"plugin {name}: its arguments are no JSON: {error}") from error
+    if not isinstance(args, dict):
+        raise PluginArgument(f"plugin {name}: its arguments should be a JSON object, got {text[:80]}")
+    return args
+
+
+def main(argv: list[str]) -> None:
+    """Run one plugin until the daemon ends."""
+    name = argv[1]
+    with Child.start(name) as child:
+        args = _arguments(name, argv[2] if len(argv) > 2 else "{}")
+        host = Host(name, find_plugin(name), args, child.run, child.clock)
+        try:
+            wait = zmq.Poller()
+            wait.register(host.socket, zmq.POLLIN)
+            wait.register(child.wake_fd, zmq.POLLIN)
+            child.ready()
+            while not child.stopping:
+                wait.poll(round(_IDLE_S * 1000))
+                host.turn()
+                child.beat(host.stats())
+        finally:
+            host.close()
+    # What was sent last is on its way until the context ends.
+    zmq.Context.instance().destroy(linger=200)
+
+
+if __name__ == "__main__":
+    main(sys.argv)

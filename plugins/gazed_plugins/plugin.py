@@ -1,0 +1,101 @@
+"""The one protocol that every plugin follows, and the registry of plugins.
+
+A plugin is one file with one class, registered under the entry point group ``gazed.plugins`` and run by
+``gazed_plugins.host`` in a process of its own. ``gazed_plugins.testing.check_plugin`` is the contract as a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+from gazed_bus.codec import Message
+from gazed_plugins.errors import UnknownPlugin
+from gazed_timesync import PupilTime
+
+__all__ = ["Plugin", "PluginContext", "find_plugin", "plugin_names"]
+
+
+class PluginContext(Protocol):
+    """What a plugin may ask of its process; kept by the plugin, used from its own methods only."""
+
+    def now(self) -> PupilTime:
+        """Return the Pupil time of this instant, in seconds."""
+
+    def publish(self, topic: str, payload: Mapping[str, Any]) -> None:
+        """Publish a map; ``__raw_data__`` in it (a list of bytes) travels as extra frames.
+
+        Raises:
+            MessageError: the payload cannot be packed.
+        """
+
+    def notify(self, notification: Mapping[str, Any]) -> None:
+        """Send a notification, which arrives for certain; it has a ``subject``.
+
+        Raises:
+            MessageError: ``subject`` is missing, or the notification cannot be packed.
+        """
+
+    def has_subscribers(self, topic: str) -> bool:
+        """Tell whether anybody listens to a topic: what nobody hears need not be computed."""
+
+    def subscribe(self, topic: str) -> None:
+        """Also receive messages whose topic begins with ``topic``."""
+
+    def unsubscribe(self, topic: str) -> None:
+        """Undo ``subscribe``."""
+
+
+class Plugin(Protocol):
+    """Something optional that listens to the bus and speaks on it.
+
+    Its docstring is what users read about it (``meta.should_doc``). All methods are called by one thread. An error in
+    ``on_message`` or ``on_idle`` is logged and counted, and the plugin goes on; ten in a row end its process.
+    """
+
+    topics: tuple[str, ...]
+    """What it receives from the start: messages whose topic begins with one of these."""
+
+    def __init__(self, context: PluginContext, args: Mapping[str, Any]) -> None:
+        """Take the arguments of ``start_plugin`` or of the configuration.
+
+        Raises:
+            PluginArgument: an argument is unknown or out of range.
+        """
+
+    def on_message(self, message: Message) -> None:
+        """Take one message."""
+
+    def on_idle(self) -> None:
+        """Do what is due without a message; called about ten times a second, however many messages come."""
+
+    def stats(self) -> dict[str, Any]:
+        """Return counts for ``gazed status``."""
+
+    def close(self) -> None:
+        """Give everything back; called once, at the end."""
+
+
+def plugin_names() -> list[str]:
+    """Return the names of all installed plugins, sorted."""
+    return sorted(entry.name for entry in entry_points(group="gazed.plugins"))
+
+
+def find_plugin(name: str) -> type[Plugin]:
+    """Return the class of a plugin by its registered name.
+
+    Raises:
+        UnknownPlugin: no plugin of that name is installed, or an optional package it needs is not.
+    """
+    for entry in entry_points(group="gazed.plugins"):
+        if entry.name == name:
+            try:
+                loaded: type[Plugin] = entry.load()
+            except ImportError as error:
+                raise UnknownPlugin(
+                    f"plugin {name!r} needs the package {error.name!r}",
+                    hint=f"install it with: pip install {error.name}",
+                ) from error
+            return loaded
+    raise UnknownPlugin(f"no plugin named {name!r}: installed are {', '.join(plugin_names())}")
