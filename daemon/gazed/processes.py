@@ -123,7 +123,7 @@ class ManagedProcess:
         while self._wanted:
             self._set("starting")
             code = await self._run_once()
-            if not self._wanted:
+            if self._is_stopping():
                 return
             self.last_exit = code
             self.restarts += 1
@@ -139,6 +139,9 @@ class ManagedProcess:
                 _log.error("%s ended with %s and is started again", self.name, _reason(code))
                 self._set("restarting")
                 await asyncio.sleep(min(_LONGEST_BACKOFF_S, 0.1 * 2 ** (recent - 2)) if recent > 1 else 0)
+
+    def _is_stopping(self) -> bool:
+        return not self._wanted
 
     async def _run_once(self) -> int:
         reader, writer = os.pipe()

@@ -1,0 +1,421 @@
+"""The recorder process: takes frames from the lane and datums from the bus, and does what notifications ask.
+
+Started by the supervisor as ``python -m gazed_recorder.process '<RecorderSettings as JSON>'``. While a recording runs,
+its folder stands in ``<run directory>/recording``; a recorder that finds it there goes on with that recording.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import zmq
+
+from gazed_bus.child import Child
+from gazed_bus.client import Pusher, Subscriber
+from gazed_bus.errors import MessageError
+from gazed_bus.frame import is_stream_name
+from gazed_bus.lane import Ended, Hello, LaneReceiver
+from gazed_bus.rundir import RunDir
+from gazed_recorder.datums import RECORDED_TOPICS
+from gazed_recorder.errors import DiskFull, RecordingRefused
+from gazed_recorder.repair import repair_unfinished
+from gazed_recorder.session import RecorderSettings, Session
+from gazed_timesync import GazedError, PupilClock
+
+__all__ = ["Recorder"]
+
+_TICK_S = 0.05
+_CAMERA_SILENT_S = 1.6
+_STOP_WAIT_S = 2.0
+_BATCH = 200
+_CONTROL = ("notify.recording.should_", "notify.meta.should_doc", "gazed.status")
+_log = logging.getLogger(__name__)
+
+
+class _Camera(NamedTuple):
+    hello: Hello
+    seen: float
+
+
+class Recorder:
+    """At most one recording at a time. ``turn`` does one step of the loop and never waits longer than a tick."""
+
+    def __init__(self, settings: RecorderSettings, run: RunDir, clock: PupilClock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._pointer = run.path / "recording"
+        self._lane = LaneReceiver(run.lane)
+        self._bus = Subscriber(run.sub, [*RECORDED_TOPICS, *_CONTROL], hwm=100_000)
+        self._pusher = Pusher(run.push)
+        self._poller = zmq.Poller()
+        self._poller.register(self._lane.socket, zmq.POLLIN)
+        self._poller.register(self._bus.socket, zmq.POLLIN)
+        self._cameras: dict[bytes, _Camera] = {}
+        self._streams = list(settings.streams)
+        self._session: Session | None = None
+        self._request: dict[str, Any] = {}
+        self._started = False
+        self._deadline = 0.0
+        self._stop_reason: str | None = None
+        self._finishing: list[threading.Thread] = []
+        self._ticked = 0.0
+        self._warned_full = False
+        self._last: dict[str, Any] | None = None
+        clock.release()
+        if self._pointer.exists():
+            self._resume()
+        self._repairing = threading.Thread(target=self._repair_left_over, name="repair", daemon=True)
+        self._repairing.start()
+
+    def turn(self) -> None:
+        """Wait for frames, datums or the next tick, and handle what came."""
+        self._poller.poll(int(_TICK_S * 1000))
+        self._take_frames()
+        self._take_datums()
+        now = time.monotonic()
+        if now - self._ticked >= _TICK_S:
+            self._ticked = now
+            self._tick(now)
+
+    def stats(self) -> dict[str, Any]:
+        """Return what the supervisor shows in ``gazed status``."""
+        session = self._session
+        return {
+            "recording": str(session.folder) if session and self._started else None,
+            "streams": session.stats() if session else {},
+            "bytes": session.bytes_written if session else 0,
+            "finishing": len(self._finishing),
+        }
+
+    def close(self) -> None:
+        """Close a running recording in good order and end."""
+        if self._session:
+            self._stop("daemon ended", {})
+            while self._session:
+                self.turn()
+        for thread in self._finishing:
+            thread.join()
+        self._pusher.close()
+        self._bus.close()
+        self._lane.close()
+
+    # --- frames -----------------------------------------------------------------------------------------------------
+
+    def _take_frames(self) -> None:
+        session = self._session
+        touched: set[bytes] = set()
+        for _ in range(_BATCH):
+            match self._lane.receive():
+                case None:
+                    break
+                case Hello() as hello:
+                    self._cameras[hello.identity] = _Camera(hello, time.monotonic())
+                    self._invite(hello)
+                case Ended() as ended:
+                    if session and ended.session == session.number:
+                        session.camera_ended(ended)
+                        self._lane.done(ended.identity, ended.session)
+                case (identity, header, payload):
+                    if session is None or header.session != session.number or identity not in session.cameras:
+                        continue
+                    touched.add(identity)
+                    if self._warned_full:
+                        session.refuse_frame(identity, header, "disk")
+                        continue
+                    try:
+                        session.take_frame(identity, header, payload.buffer)
+                    except OSError as error:
+                        self._disk_trouble(error)
+        if session:
+            for identity in touched:
+                self._lane.confirm(identity, session.confirmed_ns(session.cameras[identity]))
+
+    def _invite(self, hello: Hello) -> None:
+        """Ask a camera for its frames, if there is a recording that it is not part of yet."""
+        session = self._session
+        if session is None or hello.identity in session.cameras or hello.info is None or hello.state != "streaming":
+            return
+        if self._stop_reason is not None and self._started:
+            return
+        if hello.stream != "world" and not self._request.get("record_eye", True):
+            return
+        after_ns = session.join(hello.identity, hello.stream, hello.info)
+        self._lane.start(hello.identity, session.number, after_ns)
+
+    # --- datums and commands ----------------------------------------------------------------------------------------
+
+    def _take_datums(self) -> None:
+        for _ in range(_BATCH * 5):
+            frames = self._bus.receive_packed(0)
+            if frames is None:
+                break
+            try:
+                self._take_datum(str(frames[0], "utf-8"), bytes(frames[1]))
+            except (MessageError, UnicodeDecodeError, msgspec.DecodeError) as error:
+                _log.warning("a message on the bus was left out: %s", error)
+
+    def _take_datum(self, topic: str, packed: bytes) -> None:
+        if topic.startswith(("gazed.", "notify.recording.should_", "notify.meta.should_doc")):
+            body = msgspec.msgpack.decode(packed)
+            if isinstance(body, dict):
+                self._on_command(topic, body)
+                return
+        if self._session and not self._warned_full:
+            try:
+                self._session.datums.take(topic, packed, self._clock.now())
+            except OSError as error:
+                self._disk_trouble(error)
+        elif topic.startswith("annotation"):
+            self._ignore_annotation(packed)
+
+    def _on_command(self, topic: str, body: Mapping[str, Any]) -> None:
+        subject = body.get("subject")
+        if topic == "gazed.status":
+            streams = body.get("streams")
+            if isinstance(streams, dict):
+                self._streams = [name for name in streams if isinstance(name, str) and is_stream_name(name)]
+        elif subject == "recording.should_start":
+            self._start(body)
+        elif subject == "recording.should_stop":
+            self._on_should_stop(body)
+        elif subject == "meta.should_doc":
+            self._notify("meta.doc", actor="recorder", doc=Recorder.__doc__)
+
+    def _ignore_annotation(self, packed: bytes) -> None:
+        body = msgspec.msgpack.decode(packed)
+        if isinstance(body, dict) and isinstance(body.get("label"), str):
+            reason = "no recording is running"
+            fields = {"label": body["label"], "timestamp": body.get("timestamp"), "reason": reason}
+            self._notify("annotation.ignored", **fields)
+
+    # --- start ------------------------------------------------------------------------------------------------------
+
+    def _start(self, request: Mapping[str, Any]) -> None:
+        try:
+            request = _checked_request(request)
+            if self._session:
+                raise RecordingRefused(
+                    f"a recording is running already: {self._session.folder}",
+                    reason="already-recording",
+                    hint="stop it first: gazed record stop",
+                )
+            wanted = [name for name in self._streams if name == "world" or request.get("record_eye", True)]
+            self._clock.hold()
+            self._session = Session.begin(self._settings, self._clock, request, wanted)
+        except (GazedError, OSError) as error:
+            if self._session is None:
+                self._clock.release()
+            self._fail(request, error)
+            return
+        self._request = dict(request)
+        self._started, self._stop_reason, self._warned_full = False, None, False
+        self._session.datums.forgive_losses(self._bus.lost)
+        self._pointer.write_text(str(self._session.folder))
+        self._deadline = time.monotonic() + self._settings.start_timeout_s * 0.9
+        for camera in self._cameras.values():
+            if time.monotonic() - camera.seen < _CAMERA_SILENT_S:
+                self._invite(camera.hello)
+
+    def _check_started(self, now: float) -> None:
+        session = self._session
+        if session is None or self._started or self._stop_reason is not None:
+            return
+        if not session.missing:
+            self._started = True
+            self._notify("recording.started", **self._describe(session), **_echo(self._request))
+        elif now > self._deadline:
+            lost = {camera.hello.stream: camera.hello.state for camera in self._cameras.values()}
+            what = ", ".join(f"{name} ({lost.get(name, 'no camera process')})" for name in session.missing)
+            error = RecordingRefused(
+                f"no frame within {self._settings.start_timeout_s} s from: {what}",
+                reason="no-frames",
+                hint="gazed status shows each camera; gazed devices what is connected",
+            )
+            self._fail(self._request, error)
+            self._stop("start failed", self._request)
+
+    def _describe(self, session: Session) -> dict[str, Any]:
+        return {
+            "rec_path": f"{session.folder}/",
+            "session_name": session.manifest.session_name,
+            "record_eye": any(stream != "world" for stream in session.cameras.values()),
+            "compression": session.manifest.mode == "jpeg",
+            "start_time_synced": session.manifest.start.timestamp,
+            "streams": session.stats(),
+        }
+
+    # --- stop -------------------------------------------------------------------------------------------------------
+
+    def _on_should_stop(self, request: Mapping[str, Any]) -> None:
+        if self._session is None:
+            error = RecordingRefused("no recording is running", reason="not-recording", hint="gazed record start")
+            self._fail(request, error)
+        else:
+            self._stop("requested", request)
+
+    def _stop(self, reason: str, request: Mapping[str, Any]) -> None:
+        """Ask the cameras for what they hold; ``_check_stopped`` closes the files once it is there."""
+        if self._session is None or self._stop_reason is not None:
+            return
+        self._stop_reason = reason
+        self._request = {**self._request, **_echo(request)}
+        self._deadline = time.monotonic() + _STOP_WAIT_S
+        for identity in self._session.cameras:
+            self._lane.stop(identity, self._session.number)
+
+    def _check_stopped(self, now: float) -> None:
+        session = self._session
+        if session is None or self._stop_reason is None:
+            return
+        for identity in session.cameras:
+            camera = self._cameras.get(identity)
+            if camera is None or now - camera.seen > _CAMERA_SILENT_S:
+                session.leave(identity)
+        if not session.all_ended and now < self._deadline:
+            return
+        session.datums.note_losses(self._bus.lost)
+        for identity in session.cameras:
+            self._lane.done(identity, session.number)
+        if self._started:
+            session.close_streams(self._stop_reason)
+            description = {**self._describe(session), "reason": self._stop_reason, **_echo(self._request)}
+            thread = threading.Thread(target=self._complete, args=(session, description), name="finish")
+            self._finishing.append(thread)
+            thread.start()
+        else:
+            session.abandon()
+        self._session = None
+        self._pointer.unlink(missing_ok=True)
+        self._clock.release()
+
+    def _complete(self, session: Session, description: Mapping[str, Any]) -> None:
+        pusher = self._pusher.sibling()
+        try:
+            session.complete()
+            pusher.notify({"subject": "recording.stopped", "timestamp": self._clock.now(), **description})
+        except (OSError, GazedError) as error:
+            _log.exception("%s could not be completed; gazed repair will do it once there is room", session.folder)
+            reason = f"the recording is safe but not complete: {error}"
+            failed = {**description, "subject": "recording.failed", "code": "not-complete", "reason": reason}
+            pusher.notify({**failed, "timestamp": self._clock.now(), "hint": f"gazed repair {session.folder}"})
+        finally:
+            pusher.close()
+
+    # --- always -----------------------------------------------------------------------------------------------------
+
+    def _tick(self, now: float) -> None:
+        self._cameras = {name: camera for name, camera in self._cameras.items() if now - camera.seen < 10}
+        self._finishing = [thread for thread in self._finishing if thread.is_alive()]
+        session = self._session
+        if session is None:
+            return
+        try:
+            session.datums.note_losses(self._bus.lost)
+            annotations, drops = session.tick()
+        except (DiskFull, OSError) as error:
+            self._disk_trouble(error)
+        else:
+            for annotation in annotations:
+                fields = {"label": annotation.label, "timestamp": annotation.timestamp}
+                self._notify("annotation.recorded", **fields, rec_path=f"{session.folder}/")
+            for stream, count in drops.items():
+                report = session.manifest.streams[stream]
+                _log.warning("%s: %d dropped: %s", stream, count, report.dropped)
+                self._notify("recording.dropped", stream=stream, count=count, dropped=report.dropped)
+        for identity, stream in session.cameras.items():
+            self._lane.confirm(identity, session.confirmed_ns(stream))
+        self._check_started(now)
+        self._check_stopped(now)
+
+    def _disk_trouble(self, error: Exception) -> None:
+        """Stop in good order; what is on disk stays, what still comes is counted as dropped."""
+        if self._warned_full:
+            return
+        self._warned_full = True
+        _log.error("the recording is stopped: %s", error)
+        if self._session and not self._started:
+            self._fail(self._request, error)
+        self._stop(f"disk: {error}", {})
+
+    def _fail(self, request: Mapping[str, Any], error: Exception) -> None:
+        text = str(error)
+        body = {"code": "os-error", "hint": ""} | (error.as_dict() if isinstance(error, GazedError) else {})
+        reason_code = body.pop("reason", body["code"])
+        body.pop("message", None)
+        _log.error("recording.failed: %s", text)
+        self._notify("recording.failed", **{**body, "code": reason_code, "reason": text}, **_echo(request))
+
+    def _notify(self, subject: str, **fields: Any) -> None:
+        self._pusher.notify({"subject": subject, "timestamp": self._clock.now(), **fields})
+
+    def _resume(self) -> None:
+        folder = Path(self._pointer.read_text())
+        try:
+            self._session = Session.resume(folder, self._settings, self._clock)
+        except (GazedError, OSError) as error:
+            _log.exception("%s cannot be gone on with", folder)
+            self._pointer.unlink()
+            self._clock.release()
+            self._fail({}, error)
+            return
+        _log.warning("going on with %s", folder)
+        self._started = True
+        self._session.datums.forgive_losses({})
+
+    def _repair_left_over(self) -> None:
+        for folder, result in repair_unfinished(Path(self._settings.root)):
+            _log.warning("%s was cut off: %s; lost: %s", folder, "; ".join(result.actions), result.lost or "nothing")
+            for problem in result.problems:
+                _log.error("%s: %s", folder, problem)
+
+
+def _checked_request(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Refuse a start request whose fields are of the wrong kind."""
+    kinds: dict[str, Any] = {
+        "session_name": str,
+        "record_eye": bool,
+        "user_info": dict,
+        "mode": str,
+    }
+    for key, kind in kinds.items():
+        value = request.get(key)
+        if value is not None and not isinstance(value, kind):
+            raise RecordingRefused(
+                f"{key} is {value!r}: wanted a {kind.__name__}", reason="bad-request", hint="see bus/README.md"
+            )
+    if request.get("mode") not in (None, "jpeg", "h264", "mpeg4"):
+        raise RecordingRefused(f"mode is {request['mode']!r}", reason="bad-request", hint="one of: jpeg, h264, mpeg4")
+    return {key: value for key, value in request.items() if value is not None}
+
+
+def _echo(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the number by which the asker knows its answer."""
+    return {"request": request["request"]} if "request" in request else {}
+
+
+def main(argv: list[str]) -> None:
+    """Run the recorder until the daemon ends."""
+    settings = msgspec.json.decode(argv[1], type=RecorderSettings)
+    with Child.start("recorder") as child:
+        recorder = Recorder(settings, child.run, child.clock)
+        try:
+            child.ready()
+            gc.collect()
+            gc.freeze()
+            while not child.stopping:
+                recorder.turn()
+                child.beat(recorder.stats())
+        finally:
+            recorder.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv)

@@ -1,0 +1,285 @@
+"""One recording, from its folder to its last file."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gazed_bus.frame import StreamInfo
+from gazed_bus.lane import Ended, FrameHeader
+from gazed_recorder.datums import Annotation, DatumWriter
+from gazed_recorder.errors import RecordingRefused
+from gazed_recorder.finish import finish
+from gazed_recorder.folder import FolderLock, make_folder
+from gazed_recorder.info import write_player_info
+from gazed_recorder.manifest import ClockReading, Manifest, Mode, StreamReport
+from gazed_recorder.repair import settle
+from gazed_recorder.space import DiskGuard, Reserve
+from gazed_recorder.stream import StreamWriter
+from gazed_timesync import PupilClock, read_clock_pair
+
+__all__ = ["RecorderSettings", "Session", "read_clocks"]
+
+# Room for indexes and json when the disk is full: enough for an hour of three cameras.
+_RESERVE_BYTES = 4 << 20
+_SAVE_EVERY = 1.0
+_CLOCKS_EVERY = 60.0
+_log = logging.getLogger(__name__)
+
+
+class RecorderSettings(msgspec.Struct, frozen=True):
+    """What the recorder process is told when it starts."""
+
+    root: str
+    streams: list[str]
+    mode: Mode = "jpeg"
+    session_name: str = ""
+    floor_bytes: int = 1_000_000_000
+    warn_bytes: int = 5_000_000_000
+    start_timeout_s: float = 2.0
+    user_info: dict[str, str] = {}
+    config: str = ""
+    """The effective configuration as TOML, kept in each recording."""
+
+
+def read_clocks(clock: PupilClock) -> ClockReading:
+    """Read all three clocks at one instant."""
+    pair = read_clock_pair()
+    return ClockReading(pair.host, pair.unix, pair.error_ns, clock.to_pupil(pair.host))
+
+
+class Session:
+    """A recording that is being written. The caller feeds it and calls ``tick`` about twenty times a second."""
+
+    def __init__(self, folder: Path, manifest: Manifest, settings: RecorderSettings, clock: PupilClock) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.number = uuid.UUID(manifest.recording_uuid).int >> 64
+        self._clock = clock
+        self._guard = DiskGuard(Path(settings.root), settings.floor_bytes, settings.warn_bytes)
+        self._settings = settings
+        self._lock = FolderLock(folder)
+        self._reserve = Reserve(folder)
+        self._reserve.hold(_RESERVE_BYTES)
+        self.cameras: dict[bytes, str] = {}
+        self.infos: dict[str, StreamInfo] = {}
+        self._writers: dict[str, StreamWriter] = {}
+        self.datums = DatumWriter(folder, manifest.streams)
+        self._ended: set[bytes] = set()
+        self._saved_at = self._clocks_at = time.monotonic()
+        self._announced_drops: dict[str, int] = {}
+        self._syncing = threading.Lock()
+        self._stop_sync = threading.Event()
+        self._syncer = threading.Thread(target=self._sync_loop, name="sync", daemon=True)
+        self._syncer.start()
+
+    @classmethod
+    def begin(
+        cls, settings: RecorderSettings, clock: PupilClock, request: Mapping[str, Any], streams: list[str]
+    ) -> Session:
+        """Make a new folder and everything in it that does not wait for a frame.
+
+        Raises:
+            DiskFull: less than the floor is free.
+            RecordingRefused: the folder cannot be made.
+        """
+        root = Path(settings.root)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RecordingRefused(
+                f"recordings root {root}: {error.strerror}",
+                reason="root-not-writable",
+                hint="check that it is a folder you may write to, or set recorder.root",
+            ) from error
+        DiskGuard(root, settings.floor_bytes, settings.warn_bytes).check()
+        name = request.get("session_name") or settings.session_name
+        made = make_folder(root, str(name), datetime.now().astimezone())
+        if made.notice:
+            _log.warning("%s", made.notice)
+        folder = made.path
+        manifest = Manifest(
+            recording_uuid=str(uuid.uuid4()),
+            software=f"gazed {version('gazed')}",
+            start=read_clocks(clock),
+            session_name=made.session,
+            mode=request.get("mode") or settings.mode,
+            user_info={**settings.user_info, **request.get("user_info", {})},
+            streams={name: StreamReport(kind="video", expected=True) for name in streams},
+        )
+        manifest.clock.append(manifest.start)
+        if settings.config:
+            (folder / "gazed.toml").write_text(settings.config)
+        manifest.save(folder)
+        write_player_info(folder, manifest)
+        return cls(folder, manifest, settings, clock)
+
+    @classmethod
+    def resume(cls, folder: Path, settings: RecorderSettings, clock: PupilClock) -> Session:
+        """Go on with a recording whose recorder died: settle what it left, and write the next parts."""
+        clock.hold()
+        manifest = Manifest.load(folder)
+        settled = settle(folder, manifest)
+        for problem in settled.problems:
+            _log.error("%s", problem)
+        manifest.events.append({"event": "recorder-restarted", "timestamp": clock.now()})
+        session = cls(folder, manifest, settings, clock)
+        for stream, captured_ns in settled.last.items():
+            session._add_writer(stream, captured_ns)
+        session._save()
+        return session
+
+    def join(self, camera: bytes, stream: str, info: StreamInfo) -> int:
+        """Let a camera take part; returns the ``captured_ns`` behind which its frames are wanted."""
+        self.cameras[camera] = stream
+        self.infos[stream] = info
+        self._ended.discard(camera)
+        if stream not in self._writers:
+            self._add_writer(stream, None)
+        self._writers[stream].report.info = msgspec.to_builtins(info)
+        return max(self._writers[stream].confirmed_ns, self.manifest.start.host_ns)
+
+    def take_frame(self, camera: bytes, header: FrameHeader, payload: Any) -> None:
+        """Write one frame.
+
+        Raises:
+            OSError: the disk refused it.
+        """
+        stream = self.cameras[camera]
+        self._writers[stream].take(camera, header, payload, self.infos.get(stream))
+
+    def refuse_frame(self, camera: bytes, header: FrameHeader, reason: str) -> None:
+        """Account for a frame that comes after the disk is full."""
+        self._writers[self.cameras[camera]].refuse(camera, header, reason)
+
+    def camera_ended(self, ended: Ended) -> None:
+        """Take a camera's last word."""
+        if stream := self.cameras.get(ended.identity):
+            self._writers[stream].end(ended)
+            self._ended.add(ended.identity)
+
+    def leave(self, camera: bytes) -> None:
+        """Stop waiting for a camera that is gone."""
+        self._ended.add(camera)
+
+    @property
+    def all_ended(self) -> bool:
+        """Whether every camera that took part has said its last word."""
+        return self._ended >= set(self.cameras)
+
+    @property
+    def missing(self) -> list[str]:
+        """The expected streams that have no frame on disk yet."""
+        return sorted(
+            name
+            for name, report in self.manifest.streams.items()
+            if report.kind == "video" and report.expected and not report.written
+        )
+
+    def confirmed_ns(self, stream: str) -> int:
+        """``captured_ns`` up to which everything of a stream is on disk."""
+        return self._writers[stream].confirmed_ns
+
+    def tick(self) -> tuple[list[Annotation], dict[str, int]]:
+        """Flush, save and watch the disk; returns annotations now on disk and new drops by stream.
+
+        Raises:
+            DiskFull: less than the floor is free.
+            OSError: the disk refused a write.
+        """
+        annotations = self.datums.flush()
+        now = time.monotonic()
+        if now - self._saved_at < _SAVE_EVERY:
+            return annotations, {}
+        self._saved_at = now
+        if now - self._clocks_at >= _CLOCKS_EVERY:
+            self._clocks_at = now
+            self.manifest.clock.append(read_clocks(self._clock))
+        self._save()
+        self._guard.check()
+        return annotations, self._new_drops()
+
+    def stats(self) -> dict[str, dict[str, Any]]:
+        """Return the accounts of each stream, for status."""
+        for writer in self._writers.values():
+            writer.refresh()
+        return {
+            name: {"received": r.received, "written": r.written, "dropped": sum(r.dropped.values()), "last": r.last}
+            for name, r in self.manifest.streams.items()
+        }
+
+    @property
+    def bytes_written(self) -> int:
+        """Video bytes so far."""
+        return sum(writer.bytes for writer in self._writers.values())
+
+    def close_streams(self, reason: str) -> None:
+        """Close every stream; the folder is complete but for what ``complete`` adds."""
+        self._stop_sync.set()
+        self._syncer.join()
+        self._reserve.release()
+        closings: list[Callable[[], None]] = [writer.close for writer in self._writers.values()]
+        for close in (*closings, self.datums.close):
+            try:
+                close()
+            except OSError as error:
+                _log.exception("%s: a stream could not be closed in good order", self.folder)
+                self.manifest.events.append({"event": "close-failed", "reason": str(error)})
+        for name, report in self.manifest.streams.items():
+            if report.kind == "video" and report.expected and not report.written:
+                self.manifest.events.append({"event": "stream-empty", "stream": name})
+        self.manifest.stop = read_clocks(self._clock)
+        self.manifest.stop_reason = reason
+        self.manifest.clock.append(self.manifest.stop)
+
+    def complete(self) -> None:
+        """Write what can only be known at the end. Slow for long recordings; may run in a thread."""
+        try:
+            for problem in finish(self.folder, self.manifest):
+                _log.error("%s: %s", self.folder, problem)
+        finally:
+            self._lock.release()
+
+    def abandon(self) -> None:
+        """Remove a recording that never began."""
+        self.close_streams("start failed")
+        self._lock.release()
+        for path in sorted(self.folder.rglob("*"), reverse=True):
+            path.unlink()
+        self.folder.rmdir()
+
+    def _add_writer(self, stream: str, last_captured_ns: int | None) -> None:
+        report = self.manifest.streams.setdefault(stream, StreamReport(kind="video"))
+        writer = StreamWriter(self.folder, stream, self.manifest.mode, report, last_captured_ns=last_captured_ns)
+        with self._syncing:
+            self._writers[stream] = writer
+
+    def _save(self) -> None:
+        for writer in self._writers.values():
+            writer.refresh()
+        self.manifest.save(self.folder)
+
+    def _new_drops(self) -> dict[str, int]:
+        totals = {name: sum(report.dropped.values()) for name, report in self.manifest.streams.items()}
+        new = {name: count - self._announced_drops.get(name, 0) for name, count in totals.items()}
+        self._announced_drops = totals
+        return {name: count for name, count in new.items() if count}
+
+    def _sync_loop(self) -> None:
+        # A power cut may cost a second; a sync may take as long as the disk likes without delaying a frame.
+        while not self._stop_sync.wait(1.0):
+            with self._syncing:
+                parts = [writer.part for writer in self._writers.values()]
+            for part in parts:
+                if part:
+                    part.sync()
+            self.datums.sync()

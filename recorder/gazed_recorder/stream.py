@@ -1,0 +1,187 @@
+"""One camera's share of a recording: its parts on disk and its exact accounts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from gazed_bus.frame import StreamInfo
+from gazed_bus.lane import Ended, FrameHeader
+from gazed_recorder.encoder import EncodedPart
+from gazed_recorder.manifest import Gap, Mode, Part, StreamReport
+from gazed_recorder.mp4_boxes import mjpeg_codec
+from gazed_recorder.records import FrameRecord
+from gazed_recorder.refused import FrameRefused
+from gazed_recorder.video import VideoPart, next_stem
+
+__all__ = ["StreamWriter", "VideoFile"]
+
+_SILENT_PERIODS = 2.5
+_LONGEST_DELTA_S = 4000
+
+
+class VideoFile(Protocol):
+    """What pass-through and re-encoded parts have in common."""
+
+    last_captured_ns: int
+    dropped: dict[str, int]
+
+    @property
+    def frames(self) -> int:
+        """Frames in the file."""
+
+    def write(self, record: FrameRecord, payload: Any) -> None:
+        """Take a frame; it may reach the disk later."""
+
+    def sync(self) -> None:
+        """Bring everything written so far to the device."""
+
+    def close(self) -> None:
+        """Finish the file; nothing is lost."""
+
+
+class StreamWriter:
+    """Writes the frames of one stream and keeps ``report`` true.
+
+    A camera process counts from the start of the recording, and several may follow each other under one stream: the
+    report adds up the last counts of each.
+    """
+
+    def __init__(
+        self, folder: Path, stream: str, mode: Mode, report: StreamReport, *, last_captured_ns: int | None = None
+    ) -> None:
+        self.stream = stream
+        self.report = report
+        self._folder = folder
+        self._mode = mode
+        self._part: VideoFile | None = None
+        self._size = (0, 0)
+        self._finished_frames = sum(part.frames for part in report.parts)
+        self._finished_drops = {why: count for why, count in report.dropped.items() if why != "queue-full"}
+        self._counts: tuple[int, int] = (0, 0)
+        self._camera = b""
+        self._last_host = last_captured_ns
+        self.bytes = 0
+
+    @property
+    def first_on_disk(self) -> bool:
+        """Whether at least one frame is written."""
+        return self.report.written > 0
+
+    @property
+    def part(self) -> VideoFile | None:
+        """The file that is being written."""
+        return self._part
+
+    @property
+    def confirmed_ns(self) -> int:
+        """``captured_ns`` up to which everything is on disk or accounted for; 0 before the first frame."""
+        return self._part.last_captured_ns if self._part else self._last_host or 0
+
+    def take(self, camera: bytes, header: FrameHeader, payload: Any, info: StreamInfo | None) -> None:
+        """Write one frame and account for it and for what is missing in front of it.
+
+        Raises:
+            OSError: the disk refused the frame; it is counted as dropped.
+        """
+        self._note_gap(camera, header, info)
+        self._account(camera, header.received, header.dropped, header.missed)
+        record = FrameRecord(
+            header.sequence, header.device_time, header.host_ns, header.captured_ns, header.timestamp, 0
+        )
+        try:
+            self._part_for(header, info).write(record, payload)
+        except FrameRefused as refused:
+            self._finished_drops[refused.code] = self._finished_drops.get(refused.code, 0) + 1
+        except OSError:
+            self._finished_drops["disk"] = self._finished_drops.get("disk", 0) + 1
+            raise
+        else:
+            self.bytes += len(payload)
+            if self.report.first is None:
+                self.report.first = header.timestamp
+            self.report.last = header.timestamp
+        self._last_host = header.captured_ns
+        self.refresh()
+
+    def refuse(self, camera: bytes, header: FrameHeader, reason: str) -> None:
+        """Account for a frame that will not be written."""
+        self._account(camera, header.received, header.dropped, header.missed)
+        self._finished_drops[reason] = self._finished_drops.get(reason, 0) + 1
+        self.refresh()
+
+    def end(self, ended: Ended) -> None:
+        """Take over a camera's last word on its counts."""
+        self._account(ended.identity, ended.received, ended.dropped, ended.missed)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Bring the report up to date with the file being written."""
+        report, part = self.report, self._part
+        report.written = self._finished_frames + (part.frames if part else 0)
+        if part and report.parts:
+            report.parts[-1].frames = part.frames
+        dropped = dict(self._finished_drops)
+        for reason, count in (part.dropped if part else {}).items():
+            dropped[reason] = dropped.get(reason, 0) + count
+        queue_full = sum(counts[1] for counts in report.cameras.values())
+        if queue_full:
+            dropped["queue-full"] = queue_full
+        report.dropped = dropped
+        report.received = sum(counts[0] for counts in report.cameras.values())
+        report.missed = sum(counts[2] for counts in report.cameras.values())
+
+    def close(self) -> None:
+        """Finish the file and settle the accounts; whatever does not add up is counted as lost."""
+        if self._part:
+            self._close_part(self._part)
+        self.refresh()
+        self.report.lost = max(0, self.report.received - self.report.written - sum(self.report.dropped.values()))
+
+    def _close_part(self, part: VideoFile) -> None:
+        part.close()
+        self.refresh()
+        self._finished_frames += part.frames
+        for reason, count in part.dropped.items():
+            self._finished_drops[reason] = self._finished_drops.get(reason, 0) + count
+        self._part = None
+
+    def _account(self, camera: bytes, received: int, dropped: int, missed: int) -> None:
+        self.report.cameras[camera.decode()] = (received, dropped, missed)
+
+    def _part_for(self, header: FrameHeader, info: StreamInfo | None) -> VideoFile:
+        size = (header.width, header.height)
+        silent_s = (header.captured_ns - (self._last_host or header.captured_ns)) / 1e9
+        if self._part and (size != self._size or silent_s > _LONGEST_DELTA_S):
+            self._close_part(self._part)
+        if self._part is None:
+            stem = next_stem(self._folder, self.stream)
+            fps = info.fps if info else 30.0
+            if self._mode == "jpeg":
+                self._part = VideoPart(self._folder, stem, mjpeg_codec(*size))
+            else:
+                self._part = EncodedPart(self._folder, stem, self._mode, *size, fps)
+            self._size = size
+            codec = "mjpeg" if self._mode == "jpeg" else self._mode
+            self.report.parts.append(Part(file=f"{stem}.mp4", codec=codec))
+        return self._part
+
+    def _note_gap(self, camera: bytes, header: FrameHeader, info: StreamInfo | None) -> None:
+        previous, self._camera = self._camera, camera
+        dropped, missed = self._counts if camera == previous else (0, 0)
+        self._counts = (header.dropped, header.missed)
+        after = self.report.last
+        if after is None or self._last_host is None:
+            return
+        period = 1e9 / info.fps if info else 1e9 / 30
+        silent = (header.captured_ns - self._last_host) / period
+        if header.dropped > dropped:
+            reason, frames = "queue-full", header.dropped - dropped
+        elif header.missed > missed:
+            reason, frames = "device", header.missed - missed
+        elif silent > _SILENT_PERIODS:
+            frames = round(silent) - 1
+            reason = "camera-restarted" if camera != previous else "silence"
+        else:
+            return
+        self.report.add_gap(Gap(after, header.timestamp, frames, reason))
