@@ -34,7 +34,7 @@ class EyePainter:
         ahead = rig.eyeball_mm + EYEBALL_RADIUS_MM * rig.rotation @ np.array([0.0, 0.0, 1.0])
         self._rest = self._upright(project(ahead, camera))
         self._scale = float(camera[0, 0] / ahead[2])
-        self._lids = LidPainter(rng, size, (self._rest[0], self._rest[1]), self._scale, rig.temple)
+        self._lids = LidPainter(rng, size, (float(self._rest[0]), float(self._rest[1])), self._scale, rig.temple)
         self._layer_key: tuple[float, float, float] | None = None
         self._layer: LidLayer
         self._iris = self._paint_iris(rng)

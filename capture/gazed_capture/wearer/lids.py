@@ -79,9 +79,9 @@ class LidPainter:
         front += lashes * (np.float32(_LASH_GRAY) - front)
         return LidLayer(np.asarray(gain, np.float32), np.asarray(front, np.float32), np.asarray(aperture, np.float32))
 
-    def _index(self, distance: Image) -> NDArray[np.int32]:
+    def _index(self, distance: Image) -> NDArray[np.intp]:
         middle = len(self._free) // 2
-        return np.clip(distance * _PER_PX + middle, 0, len(self._free) - 1).astype(np.int32)
+        return np.clip(distance * _PER_PX + middle, 0, len(self._free) - 1).astype(np.intp)
 
     def _tables(self) -> None:
         """Tabulate over the distance from a margin, positive towards the eye."""
