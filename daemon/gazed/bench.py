@@ -18,10 +18,10 @@ import psutil  # type: ignore[import-untyped]
 
 from gazed.config import Config
 from gazed.errors import DaemonError
-from gazed.summary import stream_figures
+from gazed.summary import recorded_frames, stream_figures
 from gazed.trial import Trial
 from gazed_bus.frame import frame_topic
-from gazed_recorder.manifest import Manifest
+from gazed_recorder.layout import video_parts
 
 __all__ = ["run_bench"]
 
@@ -97,11 +97,11 @@ def _latencies(folder: Path, arrivals: Path) -> tuple[dict[str, dict[str, float]
     """Match received frames with recorded ones by their timestamp, which is the same float64 on both ways."""
     latency, since_exposure = {}, {}
     seen = np.load(arrivals)
-    for stream, report in Manifest.load(folder).streams.items():
+    for stream in video_parts(folder):
         topic = frame_topic(stream)
-        if report.kind != "video" or f"{topic}/timestamp" not in seen:
+        if f"{topic}/timestamp" not in seen:
             continue
-        recorded = np.concatenate([np.load(folder / f"{Path(part.file).stem}_frames.npy") for part in report.parts])
+        recorded = recorded_frames(folder, stream)
         _, in_seen, in_recorded = np.intersect1d(
             seen[f"{topic}/timestamp"], recorded["timestamp"], assume_unique=True, return_indices=True
         )

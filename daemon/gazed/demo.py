@@ -7,13 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gazed.config import Config
-from gazed.summary import stream_figures
+from gazed.summary import recorded_frames, stream_figures
 from gazed.trial import Trial
 from gazed_capture.wearer.truth import write_truth
-from gazed_recorder.manifest import Manifest
 from gazed_recorder.verify import verify
 
 __all__ = ["run_demo", "write_all_truth"]
@@ -48,9 +45,7 @@ def run_demo(config: Config, seconds: float, say: Callable[[str], None]) -> dict
 
 def write_all_truth(config: Config, folder: Path) -> None:
     """Write what the simulated wearer really did into ``truth/`` of a recording, one row for each frame."""
-    for name, report in Manifest.load(folder).streams.items():
-        stream = config.streams.get(name)
-        if report.kind != "video" or stream is None or stream.source != "simulated":
-            continue
-        frames = np.concatenate([np.load(folder / f"{Path(part.file).stem}_frames.npy") for part in report.parts])
-        write_truth(folder / "truth", name, stream.options, frames["captured_ns"], frames["timestamp"])
+    for name in stream_figures(folder):
+        frames = recorded_frames(folder, name)
+        options = config.streams[name].options
+        write_truth(folder / "truth", name, options, frames["captured_ns"], frames["timestamp"])

@@ -6,9 +6,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gazed_recorder.manifest import Manifest, StreamReport
+import numpy as np
+import numpy.typing as npt
 
-__all__ = ["describe", "stream_figures"]
+from gazed_recorder.arrays import read_array
+from gazed_recorder.layout import video_parts
+from gazed_recorder.manifest import Manifest
+from gazed_recorder.reader import Recording
+from gazed_recorder.records import FRAME_DTYPE
+
+__all__ = ["describe", "recorded_frames", "stream_figures"]
 
 
 def stream_figures(folder: Path) -> dict[str, dict[str, Any]]:
@@ -26,53 +33,58 @@ def stream_figures(folder: Path) -> dict[str, dict[str, Any]]:
             "received": report.received,
             "written": report.written,
             "dropped": sum(report.dropped.values()),
-            "fps": round(_rate(report.written, report.first, report.last), 3),
+            "fps": _rate(report.written, report.first, report.last),
         }
         for name, report in Manifest.load(folder).streams.items()
         if report.kind == "video"
     }
 
 
-def describe(folder: Path) -> dict[str, Any]:
-    """Return what is in a recording made by gazed: one map, as ``gazed info --json`` prints it.
-
-    Times are Pupil time in seconds; ``size_mb`` counts 1,000,000 bytes.
+def recorded_frames(folder: Path, stream: str) -> npt.NDArray[np.void]:
+    """Return the frame records of a video, all parts in order: ``FRAME_DTYPE`` of shape (frames,).
 
     Raises:
-        NotARecording: the folder has no manifest.
-        DamagedFile: the manifest cannot be read.
+        DamagedFile: a file cannot be read.
     """
-    manifest = Manifest.load(folder)
-    end = manifest.stop or (manifest.clock[-1] if manifest.clock else manifest.start)
+    stems = video_parts(folder)[stream]
+    return np.concatenate([read_array(folder / f"{stem}_frames.npy", FRAME_DTYPE) for stem in stems])
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """Return what is in a recording, Pupil Capture's own too: one map, as ``gazed info --json`` prints it.
+
+    Times are Pupil time in seconds; ``size_mb`` counts 1,000,000 bytes; ``state`` is null where nobody wrote it down.
+
+    Raises:
+        NotARecording: the folder is none.
+        DamagedFile: a file cannot be read.
+    """
+    recording = Recording(folder)
+    info, manifest = recording.info, recording.manifest
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    kinds = dict.fromkeys(recording.streams, "video") | dict.fromkeys(recording.logs, "data")
     return {
         "recording": str(folder.absolute()),
-        "uuid": manifest.recording_uuid,
-        "state": manifest.state,
-        "software": manifest.software,
-        "mode": manifest.mode,
-        "started": datetime.fromtimestamp(manifest.start.unix_ns / 1e9, UTC).isoformat(timespec="milliseconds"),
-        "duration_s": round((end.host_ns - manifest.start.host_ns) / 1e9, 3),
-        "stop_reason": manifest.stop_reason,
+        "uuid": info.recording_uuid,
+        "state": manifest.state if manifest else None,
+        "software": f"{info.recording_software_name} {info.recording_software_version}",
+        "mode": manifest.mode if manifest else None,
+        "started": datetime.fromtimestamp(info.start_time_system_s, UTC).isoformat(timespec="milliseconds"),
+        "duration_s": round(recording.duration, 3),
+        "stop_reason": manifest.stop_reason if manifest else None,
         "size_mb": round(size / 1e6, 1),
-        "streams": {name: _stream(report) for name, report in manifest.streams.items()},
+        "streams": {name: {"kind": kind, **_extent(recording.timestamps(name))} for name, kind in kinds.items()},
     }
 
 
-def _stream(report: StreamReport) -> dict[str, Any]:
-    return {
-        "kind": report.kind,
-        "count": report.written,
-        "rate": round(_rate(report.written, report.first, report.last), 3),
-        "first": report.first,
-        "last": report.last,
-        "dropped": sum(report.dropped.values()),
-        "gaps": report.gap_count,
-        "device": report.info.get("device", ""),
-    }
+def _extent(timestamps: npt.NDArray[np.float64]) -> dict[str, Any]:
+    if not len(timestamps):
+        return {"count": 0, "rate": 0.0, "first": None, "last": None}
+    first, last = float(timestamps.min()), float(timestamps.max())
+    return {"count": len(timestamps), "rate": _rate(len(timestamps), first, last), "first": first, "last": last}
 
 
 def _rate(count: int, first: float | None, last: float | None) -> float:
-    return (
-        (count - 1) / (last - first) if count > 1 and first is not None and last is not None and last > first else 0.0
-    )
+    if first is None or last is None or last <= first:
+        return 0.0
+    return round((count - 1) / (last - first), 3)

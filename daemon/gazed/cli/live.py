@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +13,8 @@ from gazed.cli.output import connection_options, emit_json, json_option
 
 if TYPE_CHECKING:
     from rich.console import Group
+
+    from gazed_bus.remote import Remote
 
 __all__ = ["record", "status"]
 
@@ -59,10 +63,8 @@ def record() -> None:
 @json_option
 def start(name: str, no_eyes: bool, mode: Any, infos: tuple[str, ...], address: str, port: int, as_json: bool) -> None:
     """Start a recording, in the session NAME if given. Returns when every stream is on disk."""
-    from gazed_bus.remote import Remote
-
     user_info = dict(_pair(text) for text in infos)
-    with Remote(address, port) as remote:
+    with _reached(address, port) as remote:
         started = remote.start(name, record_eye=not no_eyes, user_info=user_info or None, mode=mode)
     _show(started, as_json, f"recording to {started.rec_path}")
 
@@ -73,9 +75,7 @@ def start(name: str, no_eyes: bool, mode: Any, infos: tuple[str, ...], address: 
 @json_option
 def stop(timeout: float, address: str, port: int, as_json: bool) -> None:
     """Stop the recording. Returns when its files are complete."""
-    from gazed_bus.remote import Remote
-
-    with Remote(address, port) as remote:
+    with _reached(address, port) as remote:
         stopped = remote.stop(timeout)
     _show(stopped, as_json, f"recorded {stopped.rec_path}")
 
@@ -88,11 +88,19 @@ def stop(timeout: float, address: str, port: int, as_json: bool) -> None:
 @json_option
 def annotate(label: str, duration: float, timestamp: float | None, address: str, port: int, as_json: bool) -> None:
     """Put LABEL into the recording. Returns when it is on disk."""
+    with _reached(address, port) as remote:
+        acknowledged = remote.annotate(label, timestamp=timestamp, duration=duration)
+    _show(acknowledged, as_json, f"annotated {label!r}")
+
+
+@contextlib.contextmanager
+def _reached(address: str, port: int) -> Iterator[Remote]:
+    """Find out quickly whether anybody answers: a stop may otherwise wait for a minute."""
     from gazed_bus.remote import Remote
 
     with Remote(address, port) as remote:
-        acknowledged = remote.annotate(label, timestamp=timestamp, duration=duration)
-    _show(acknowledged, as_json, f"annotated {label!r}")
+        remote.time()
+        yield remote
 
 
 def _pair(text: str) -> tuple[str, str]:

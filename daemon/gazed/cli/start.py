@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ def demo(seconds: float, recordings: Path | None, as_json: bool) -> None:
     """Record the simulated wearer: the whole daemon, for ten seconds, verified."""
     from gazed.demo import run_demo
 
+    _end_on_sigterm()
     config = read_config(None, "simulated", None, recordings, None, ())
     result = run_demo(config, seconds, _say)
     if as_json:
@@ -64,6 +67,7 @@ def bench(seconds: float, profile: str, rate: str | None, recordings: Path | Non
 
     if rate is not None:
         profile = {"120": "simulated", "200": "simulated-200hz"}[rate]
+    _end_on_sigterm()
     config = read_config(None, profile, None, recordings, None, ())
     result = run_bench(config, seconds, _say, keep=recordings is not None)
     if as_json:
@@ -73,6 +77,11 @@ def bench(seconds: float, profile: str, rate: str | None, recordings: Path | Non
         _show_figures(result)
     dropped = sum(stream["dropped"] for stream in result["streams"].values())
     finish(1 if dropped else 0)
+
+
+def _end_on_sigterm() -> None:
+    """Unwind on SIGTERM as on Ctrl-C, so that no daemon is left behind."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def _say(text: str) -> None:
