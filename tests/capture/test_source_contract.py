@@ -15,7 +15,8 @@ import pytest
 
 from gazed_capture.errors import DeviceLost, EndOfStream, SourceError, SourceNotFound, SourceOptionError
 from gazed_capture.file import FileSource
-from gazed_capture.source import Source, find_source
+from gazed_capture.simulated import SimulatedSource
+from gazed_capture.source import Source
 from gazed_capture.testing import FakeSource, check_source
 from gazed_timesync import HostNs
 
@@ -44,12 +45,9 @@ def test_file_keeps_the_contract(tmp_path: Path, pace: str) -> None:
     check_source(lambda: FileSource("world", {"path": str(video), "pace": pace}))
 
 
-def test_simulated_keeps_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("gazed_capture.simulated")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    kind = find_source("simulated")
+def test_simulated_keeps_the_contract() -> None:
     options = {"width": 96, "height": 96, "fps": 100, "seconds": 2.0}
-    check_source(lambda: kind("eye0", options))
+    check_source(lambda: SimulatedSource("eye0", options))
 
 
 def test_fake_keeps_the_contract() -> None:
