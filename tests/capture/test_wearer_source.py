@@ -77,6 +77,7 @@ def test_cameras_see_the_same_moment_and_the_truth_knows_it(opened: Any) -> None
 
 def test_read_without_a_frame_returns_none_in_time(opened: Any) -> None:
     source = opened(fps=4)
+    _frames(source, 1)  # the next is a quarter of a second away
     start = host_now()
     assert source.read(0.0) is None
     assert source.read(0.02) is None

@@ -1,7 +1,7 @@
 """The bank: one rendered loop on disk, mapped into memory for replay.
 
 One file ``<key>.bank`` a stream, in ``$XDG_CACHE_HOME/gazed/wearer`` or ``~/.cache/gazed/wearer``. The key is a hash of
-everything that decides the pixels, the version of the renderer included. Layout, little-endian: 8 bytes magic, u64 xxh3
+everything that decides the pixels, the renderer's own source included. Layout, little-endian: 8 bytes magic, u64 xxh3
 of all that follows, u32 rows, u32 images; then the truth (rows x its record size), u32 image of each row, u64 offset of
 each image and of the end, and the JPEGs.
 """
@@ -27,9 +27,6 @@ from gazed_capture.wearer.fields import EYE_TRUTH, WORLD_TRUTH
 from gazed_capture.wearer.options import BankSpec
 
 __all__ = ["Bank", "cache_dir", "open_bank"]
-
-RENDERER_VERSION = 1
-"""Raise it with every change of pixels or truth."""
 
 _MAGIC = b"gazedbk1"
 _HEADER = struct.Struct("<8sQII")
@@ -166,8 +163,11 @@ def _content(spec: BankSpec) -> list[bytes]:
 
 
 def _key(spec: BankSpec) -> str:
-    everything = (RENDERER_VERSION, _fields(spec).descr, astuple(spec))
-    return f"{spec.stream}-{spec.width}x{spec.height}-{xxhash.xxh3_64_hexdigest(repr(everything).encode())}"
+    # With the source in the key no change of the renderer can meet an image of before.
+    digest = xxhash.xxh3_64(repr(astuple(spec)).encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    return f"{spec.stream}-{spec.width}x{spec.height}-{digest.hexdigest()}"
 
 
 def _fields(spec: BankSpec) -> np.dtype[np.void]:

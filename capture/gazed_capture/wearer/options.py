@@ -12,7 +12,7 @@ from gazed_capture.options import refuse_unknown
 
 __all__ = ["BankSpec", "WearerOptions", "read_options"]
 
-STREAMS = ("world", "eye0", "eye1")
+_STREAMS = ("world", "eye0", "eye1")
 _SIZES = {"world": (1280, 720, 30.0), "eye0": (400, 400, 120.0), "eye1": (400, 400, 120.0)}
 # name: (smallest, largest)
 _RANGES = {
@@ -73,9 +73,9 @@ def read_options(stream: str, options: Mapping[str, Any]) -> WearerOptions:
     Raises:
         SourceOptionError: an option is unknown or out of range, or the stream is not one that a wearer has.
     """
-    if stream not in STREAMS:
+    if stream not in _STREAMS:
         raise SourceOptionError(
-            f"the simulated wearer has no stream {stream!r}: wanted one of {', '.join(STREAMS)}",
+            f"the simulated wearer has no stream {stream!r}: wanted one of {', '.join(_STREAMS)}",
             hint="give that stream another source",
         )
     refuse_unknown("simulated", options, _NAMES)
