@@ -63,6 +63,9 @@ class Encoder:
             NotAnImage: it cannot be decoded, or has another size; the stream goes on without it.
         """
         wanted = f"{self.codec.width}x{self.codec.height}"
+        # To libav an empty packet is the end of the stream.
+        if not len(jpeg):
+            raise NotAnImage(f"a frame without bytes: wanted a JPEG of {wanted}")
         try:
             images = self._decoder.decode(av.Packet(cast(bytes, jpeg)))
         except av.error.FFmpegError as error:
@@ -70,7 +73,8 @@ class Encoder:
         if not images or (images[0].width, images[0].height) != (self.codec.width, self.codec.height):
             found = f"{images[0].width}x{images[0].height}" if images else "no image"
             raise NotAnImage(f"a frame of {len(jpeg)} bytes: wanted a JPEG of {wanted}, found {found}")
-        image = images[0].reformat(format="yuv420p")
+        # A JPEG uses the whole range of brightness; a video that does not say so is shown with too much contrast.
+        image = images[0].reformat(format="yuv420p", dst_color_range="MPEG")
         # A decoded JPEG is marked as an I picture: x264 would make every frame a key frame.
         image.pict_type = PictureType.NONE
         image.time_base, image.pts = self._encoder.time_base, self._count
