@@ -19,6 +19,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+import zmq
+
 from gazed_bus.log import log_to_bus
 from gazed_bus.rundir import RunDir
 from gazed_timesync import GazedError, PupilClock
@@ -108,5 +110,7 @@ class Child:
             _log.error("%s ends: %s", self.name, error, exc_info=error)
         self._closed = True
         logging.shutdown()
+        # What was sent last still has a moment to leave.
+        zmq.Context.instance().destroy(linger=200)
         os.close(self.wake_fd)
         self.clock.close()
