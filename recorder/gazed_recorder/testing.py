@@ -18,7 +18,7 @@ from gazed_recorder.datalog import DatumLog
 from gazed_recorder.finish import finish
 from gazed_recorder.folder import make_folder
 from gazed_recorder.info import write_player_info, write_user_info
-from gazed_recorder.manifest import ClockReading, Manifest, Part, StreamReport
+from gazed_recorder.manifest import ClockReading, Gap, Manifest, Part, StreamReport
 from gazed_recorder.mp4_boxes import mjpeg_codec
 from gazed_recorder.records import FrameRecord
 from gazed_recorder.video import VideoPart
@@ -54,9 +54,12 @@ def make_recording(
     datums: int = 20,
     streams: tuple[str, ...] = ("world", "eye0"),
     parts: int = 1,
+    missing: tuple[int, ...] = (),
     closed: bool = True,
 ) -> Path:
     """Record ``frames`` frames a stream in so many ``parts`` and ``datums`` datums a log; return the folder.
+
+    Frames with the numbers ``missing`` never came from the device; the manifest tells of each one.
 
     Without ``closed`` everything is left as a recorder leaves it that is killed after its last write.
     """
@@ -68,9 +71,10 @@ def make_recording(
     manifest.save(folder)
     write_player_info(folder, manifest)
     write_user_info(folder, manifest)
+    numbers = [index for index in range(frames) if index not in missing]
     with ExitStack() as still_open:
         for name in streams:
-            _record_video(folder, name, frames, parts, reports[name], still_open)
+            _record_video(folder, name, numbers, parts, reports[name], still_open)
         for log in ("pupil", "gaze", "notify", "annotation"):
             reports[log] = StreamReport(kind="data")
             _record_log(folder, log, datums, reports[log], still_open)
@@ -98,16 +102,21 @@ def _info(stream: str) -> dict[str, object]:
 
 
 def _record_video(
-    folder: Path, stream: str, frames: int, parts: int, report: StreamReport, still_open: ExitStack
+    folder: Path, stream: str, numbers: list[int], parts: int, report: StreamReport, still_open: ExitStack
 ) -> None:
     for number in range(parts):
         stem = f"{stream}_{number:03d}" if number else stream
         part = VideoPart(folder, stem, mjpeg_codec(*SIZE[stream]))
-        for index in range(number * frames // parts, (number + 1) * frames // parts):
+        for at in range(number * len(numbers) // parts, (number + 1) * len(numbers) // parts):
+            index = numbers[at]
             timestamp = _START + 0.01 + index / _RATE[stream]
             captured = EPOCH_NS + round(timestamp * 1e9)
             record = FrameRecord(index, timestamp - 3.0, captured + 5_000_000, captured, timestamp, 0)
             part.write(record, make_jpeg(stream, index))
+            gap = index - numbers[at - 1] - 1 if at else 0
+            if gap and report.last is not None:
+                report.missed += gap
+                report.add_gap(Gap(report.last, timestamp, gap, "device"))
             report.first, report.last = part.first if report.first is None else report.first, timestamp
         report.parts.append(Part(f"{stem}.mp4", part.frames))
         report.written = report.received = report.written + part.frames
