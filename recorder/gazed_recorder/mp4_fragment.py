@@ -62,6 +62,8 @@ def read_head(data: bytes, at: int = 0) -> tuple[FrameRecord, int, int] | None:
     if not HEAD_SIZE - 8 <= free < HEAD_SIZE + 8 or len(data) < at + free + 8:
         return None
     size = _MDAT.unpack_from(data, at + free)[0] - 8
+    if size < 0:
+        return None
     fields = FrameRecord.unpack(record)
     return (fields, free + 8, size) if data.startswith(fragment_head(fields, size), at) else None
 

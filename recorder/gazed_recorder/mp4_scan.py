@@ -28,7 +28,7 @@ from gazed_recorder.mp4_boxes import (
     sample_description,
 )
 from gazed_recorder.mp4_fragment import HEAD_SIZE, MAGIC, TAIL_SIZE, read_head, read_tail
-from gazed_recorder.mp4_write import finish
+from gazed_recorder.mp4_write import LONGEST_GAP, finish
 from gazed_recorder.records import FRAME_DTYPE
 
 __all__ = ["Mp4Scan", "repair_video", "scan"]
@@ -79,7 +79,7 @@ class _Frames:
                 break
             data = os.pread(fd, TAIL_SIZE + _LONGEST_HEAD, offset + size)
             tail = read_tail(data, offset, size)
-            if tail is None or tail[0] != len(self.dts) + 1 or (self.dts and tail[1] <= self.dts[-1]):
+            if tail is None or not self._follows(*tail[:2]):
                 break
             self.sizes.append(size)
             self.offsets.append(offset)
@@ -88,6 +88,11 @@ class _Frames:
             self.records += record.pack()
             self.end = offset + size + TAIL_SIZE
             data = data[TAIL_SIZE:]
+
+    def _follows(self, number: int, dts: int) -> bool:
+        if number != len(self.dts) + 1:
+            return False
+        return 0 < dts - self.dts[-1] <= LONGEST_GAP if self.dts else dts == 0
 
 
 def scan(path: Path) -> Mp4Scan:

@@ -54,15 +54,16 @@ class FragmentWriter:
     def write(self, payload: bytes | memoryview, pts_us: int, record: FrameRecord, key: bool = True) -> None:
         """Append one packet (not copied), shown at ``pts_us`` microseconds.
 
-        The first frame of a file is at 0.
-
         Raises:
+            ValueError: the first frame of a file is not at 0.
             NotIncreasing: ``pts_us`` is not after that of the frame before.
             GapTooLong: it is more than ``LONGEST_GAP`` after it.
             OSError: it could not be written; the file ends with the frame before.
         """
         delta = pts_us - self._last_us
-        if not 0 < delta <= LONGEST_GAP and (self._sizes or delta):
+        if not self._sizes and pts_us:
+            raise ValueError(f"{self.path}: the first frame is at 0 us, not at {pts_us}")
+        if self._sizes and not 0 < delta <= LONGEST_GAP:
             self._refuse(delta)
         view = memoryview(payload)
         size = view.nbytes

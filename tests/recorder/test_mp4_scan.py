@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import av
@@ -9,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gazed_recorder.errors import DamagedFile
+from gazed_recorder.mp4_fragment import MAGIC, fragment_head, fragment_tail
 from gazed_recorder.mp4_scan import repair_video, scan
 from gazed_recorder.mp4_write import FragmentWriter, mjpeg_codec
 from gazed_recorder.records import FRAME_DTYPE, FrameRecord
@@ -166,6 +168,32 @@ def test_a_file_of_another_kind_is_refused_in_words(tmp_path_factory, data, keep
     path.write_bytes(good[:keep] + data)
     with pytest.raises(DamagedFile, match=r"v\.mp4"):
         scan(path)
+
+
+@pytest.mark.parametrize("dts", [0, 2_000_000_000, 2**31 + 1000, 2**63 - 1, 2**64 - 1])
+@pytest.mark.parametrize("size", [0, 5])
+def test_times_that_no_writer_of_ours_makes_end_the_video(tmp_path, dts, size):
+    path = tmp_path / "v.mp4"
+    video(path, SIZES[:2], final=False)
+    head = fragment_head(FrameRecord(0, 0.0, 0, 0, 0.0, 0), size)
+    tail = fragment_tail(3, path.stat().st_size + len(head), size, dts, 1, key=False)
+    with path.open("ab") as file:
+        file.write(head + bytes(size) + tail)
+    good = dts == 2_000_000_000
+    assert len(scan(path).dts) == (3 if good else 2)
+    repair_video(path)
+    assert len(scan(path).dts) == (3 if good else 2)
+
+
+@pytest.mark.parametrize("box", [0, 1, 7, 2**32 - 1])
+def test_sizes_that_cannot_be_end_the_video(tmp_path, box):
+    path = tmp_path / "v.mp4"
+    video(path, SIZES[:2], final=False)
+    free = 64 + (8 - box) % 16
+    with path.open("ab") as file:
+        file.write(struct.pack(">I4s8s", free, b"free", MAGIC) + bytes(free - 16) + struct.pack(">I4s", box, b"mdat"))
+        file.write(bytes(300))
+    assert len(scan(path).dts) == 2
 
 
 def test_a_plain_mp4_of_another_writer_is_refused(tmp_path):
