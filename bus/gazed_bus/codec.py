@@ -1,9 +1,9 @@
 """Pupil's wire format: ``topic | msgpack map | raw frames …``.
 
 The map repeats the topic under ``topic``. Extra frames travel as ``__raw_data__`` inside a payload dict, as Pupil's
-own tools have it. A gazed publisher ends each map with ``seq``, one integer below 2**53: the publisher's number (21 bits)
-and a counter per topic (32 bits). It stands last and has a fixed width, so that a subscriber sees a loss without
-decoding anything, and the recorder can take it off again.
+own tools have it. A gazed publisher ends each map with ``seq``, one integer below 2**53: the publisher's number
+(21 bits, never 0) and a counter per topic (32 bits). It stands last and has a fixed width, so that a subscriber sees a
+loss without decoding anything, and the recorder can take it off again.
 
 Source of the format: Pupil Core's ``zmq_tools`` as documented for its network interface.
 """
@@ -18,11 +18,21 @@ import msgpack
 
 from gazed_bus.errors import MessageError
 
-__all__ = ["Message", "add_sequence", "decode", "encode", "notification_topic", "read_sequence", "strip_sequence"]
+__all__ = [
+    "Message",
+    "Raw",
+    "add_sequence",
+    "decode",
+    "encode",
+    "notification_topic",
+    "read_sequence",
+    "strip_sequence",
+]
 
 _KEY = b"\xa3seq\xcf"
 _TAIL = len(_KEY) + 8
 _COUNTER_BITS = 32
+_LIMIT = 1 << 53
 Raw = bytes | memoryview
 
 
@@ -39,18 +49,30 @@ def encode(topic: str, payload: Mapping[str, Any]) -> list[Raw]:
     """Return the frames of a message; ``__raw_data__`` in ``payload`` becomes extra frames.
 
     Raises:
-        MessageError: the payload holds something msgpack cannot carry, or a key that is no string.
+        MessageError: the payload holds something msgpack cannot carry, or a key (at any depth) that is no string.
     """
     body = dict(payload)
     raw: Sequence[Raw] = body.pop("__raw_data__", ())
     body["topic"] = topic
-    if not all(isinstance(key, str) for key in body):
-        raise MessageError(f"message {topic!r}: map keys must be strings")
     try:
+        _check_keys(body)
         packed: bytes = msgpack.packb(body)
-    except (TypeError, ValueError, OverflowError) as error:
+        return [topic.encode(), packed, *raw]
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise MessageError(f"message {topic!r} cannot be packed: {error}") from error
-    return [topic.encode(), packed, *raw]
+
+
+def _check_keys(value: object) -> None:
+    # Pupil's receivers refuse a whole message for one integer key, however deep.
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"map keys must be strings, got {key!r}")
+            _check_keys(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            if isinstance(item, dict | list | tuple):
+                _check_keys(item)
 
 
 def decode(frames: Sequence[Raw]) -> Message:
@@ -86,23 +108,30 @@ def notification_topic(notification: Mapping[str, Any]) -> str:
 
 
 def add_sequence(packed: bytes, publisher: int, counter: int) -> bytes:
-    """Append ``seq`` to a packed map."""
-    head = packed[0]
+    """Append ``seq`` to a packed map; ``publisher`` is 1 … 2**21 - 1, ``counter`` wraps at 2**32.
+
+    Raises:
+        MessageError: ``packed`` is no map, or one too large to grow.
+    """
+    head = packed[0] if packed else 0
     tail = _KEY + (publisher << _COUNTER_BITS | counter & 0xFFFFFFFF).to_bytes(8, "big")
     if 0x80 <= head < 0x8F:
         return bytes((head + 1,)) + packed[1:] + tail
     if head == 0x8F:
         return b"\xde\x00\x10" + packed[1:] + tail
-    if head == 0xDE:
+    if head == 0xDE and packed[1:3] != b"\xff\xff":
         return b"\xde" + (int.from_bytes(packed[1:3], "big") + 1).to_bytes(2, "big") + packed[3:] + tail
     raise MessageError("only a map of fewer than 65535 entries can be published")
 
 
 def read_sequence(packed: Raw) -> tuple[int, int] | None:
-    """Return (publisher, counter) of a packed map, or ``None`` where it has no ``seq``."""
+    """Return (publisher, counter) of a packed map, or ``None`` where it has no ``seq`` of ours."""
     if len(packed) <= _TAIL or packed[-_TAIL:-8] != _KEY:
         return None
     value = int.from_bytes(packed[-8:], "big")
+    # A publisher's number is never 0: msgpack itself would write a smaller value in fewer bytes.
+    if not 1 << _COUNTER_BITS <= value < _LIMIT:
+        return None
     return value >> _COUNTER_BITS, value & 0xFFFFFFFF
 
 
@@ -113,8 +142,7 @@ def strip_sequence(packed: bytes) -> bytes:
     head = packed[0]
     if 0x81 <= head <= 0x8F:
         return bytes((head - 1,)) + packed[1:-_TAIL]
-    if head == 0xDE:
-        count = int.from_bytes(packed[1:3], "big") - 1
-        opening = bytes((0x80 | count,)) if count < 16 else b"\xde" + count.to_bytes(2, "big")
+    if head == 0xDE and (count := int.from_bytes(packed[1:3], "big")):
+        opening = b"\x8f" if count == 16 else b"\xde" + (count - 1).to_bytes(2, "big")
         return opening + packed[3:-_TAIL]
     return packed

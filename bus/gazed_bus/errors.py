@@ -5,6 +5,7 @@
     GazedError
     └── BusError
         ├── MessageError       a message is not what the wire format asks for
+        ├── NotDelivered       the broker takes no more messages
         ├── PortInUse          a port the daemon needs is taken
         └── RemoteError        the client's view
             ├── NotReachable   nobody answers at that address
@@ -16,7 +17,16 @@ from __future__ import annotations
 
 from gazed_timesync import GazedError
 
-__all__ = ["BusError", "MessageError", "NotGazed", "NotReachable", "PortInUse", "RemoteError", "RequestRefused"]
+__all__ = [
+    "BusError",
+    "MessageError",
+    "NotDelivered",
+    "NotGazed",
+    "NotReachable",
+    "PortInUse",
+    "RemoteError",
+    "RequestRefused",
+]
 
 
 class BusError(GazedError):
@@ -29,6 +39,12 @@ class MessageError(BusError):
     """A message breaks the wire format; it was not acted upon."""
 
     code = "message"
+
+
+class NotDelivered(BusError):
+    """A message that must arrive could not be handed over: the broker is away and the queue is full."""
+
+    code = "not-delivered"
 
 
 class PortInUse(BusError):
