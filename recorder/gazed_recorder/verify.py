@@ -166,7 +166,7 @@ class _Verifier:
                 yield f"{stem}_timestamps.npy begins before the end of the part in front of it"
         yield from self.check_counts(stream, counts)
         if report := self.reports.get(stream):
-            promised = {part.file: part.frames for part in report.parts}
+            promised = {part.file: part.frames for part in report.parts if part.frames}
             found = {f"{stem}.mp4": len(part.timestamps) for stem, part in zip(stems, parts, strict=True)}
             if promised != found:
                 yield f"{stream}: {MANIFEST} names the parts {promised}, found {found}"
