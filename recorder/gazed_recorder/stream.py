@@ -9,7 +9,7 @@ from gazed_bus.frame import StreamInfo
 from gazed_bus.lane import Ended, FrameHeader
 from gazed_recorder.encoder import EncodedPart
 from gazed_recorder.manifest import Gap, Mode, Part, StreamReport
-from gazed_recorder.mp4_boxes import mjpeg_codec
+from gazed_recorder.mp4_write import LONGEST_GAP, mjpeg_codec
 from gazed_recorder.records import FrameRecord
 from gazed_recorder.refused import FrameRefused
 from gazed_recorder.video import VideoPart, next_stem
@@ -17,7 +17,6 @@ from gazed_recorder.video import VideoPart, next_stem
 __all__ = ["StreamWriter", "VideoFile"]
 
 _SILENT_PERIODS = 2.5
-_LONGEST_DELTA_S = 4000
 
 
 class VideoFile(Protocol):
@@ -133,26 +132,31 @@ class StreamWriter:
 
     def close(self) -> None:
         """Finish the file and settle the accounts; whatever does not add up is counted as lost."""
-        if self._part:
-            self._close_part(self._part)
-        self.refresh()
-        self.report.lost = max(0, self.report.received - self.report.written - sum(self.report.dropped.values()))
+        try:
+            if self._part:
+                self._close_part(self._part)
+        finally:
+            self.refresh()
+            accounted = self.report.written + sum(self.report.dropped.values())
+            self.report.lost = max(0, self.report.received - accounted)
 
     def _close_part(self, part: VideoFile) -> None:
-        part.close()
-        self.refresh()
-        self._finished_frames += part.frames
-        for reason, count in part.dropped.items():
-            self._finished_drops[reason] = self._finished_drops.get(reason, 0) + count
-        self._part = None
+        try:
+            part.close()
+        finally:
+            self.refresh()
+            self._part = None
+            self._finished_frames += part.frames
+            for reason, count in part.dropped.items():
+                self._finished_drops[reason] = self._finished_drops.get(reason, 0) + count
 
     def _account(self, camera: bytes, received: int, dropped: int, missed: int) -> None:
         self.report.cameras[camera.decode()] = (received, dropped, missed)
 
     def _part_for(self, header: FrameHeader, info: StreamInfo | None) -> VideoFile:
         size = (header.width, header.height)
-        silent_s = (header.captured_ns - (self._last_host or header.captured_ns)) / 1e9
-        if self._part and (size != self._size or silent_s > _LONGEST_DELTA_S):
+        silent_us = (header.captured_ns - (self._last_host or header.captured_ns)) / 1e3
+        if self._part and (size != self._size or silent_us > LONGEST_GAP):
             self._close_part(self._part)
         if self._part is None:
             stem = next_stem(self._folder, self.stream)
