@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from gazed_recorder.layout import video_parts
 
 __all__ = ["run_bench"]
 
+_SUBSCRIBER_START_S = 15.0
 _SUBSCRIBER_END_S = 20.0
 
 
@@ -73,8 +75,8 @@ def _subscriber(port: int, file: Path) -> Iterator[None]:
         assert process.stdin is not None  # noqa: S101 - both are pipes
         assert process.stdout is not None  # noqa: S101
         try:
-            if process.stdout.readline() != b"ready\n":
-                raise DaemonError("the measuring subscriber did not start")
+            if not select.select([process.stdout], [], [], _SUBSCRIBER_START_S)[0] or not process.stdout.readline():
+                raise DaemonError(f"the measuring subscriber was not ready within {_SUBSCRIBER_START_S:g} s")
             yield
             process.stdin.close()
             process.wait(_SUBSCRIBER_END_S)

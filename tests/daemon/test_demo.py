@@ -1,0 +1,67 @@
+"""The demonstration and the measurement: real daemons, real recordings, the fixed keys."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from gazed import Recording
+
+
+def start(*arguments, **options):
+    command = [sys.executable, "-m", "gazed", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def one_object(process):
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    assert out.count("\n") == 1
+    return json.loads(out)
+
+
+def test_demo_records_verifies_and_knows_the_truth(tmp_path):
+    result = one_object(start("demo", "--seconds", "1", "--recordings", tmp_path, "--json"))
+    assert result["verified"] is True
+    assert set(result["streams"]) == {"world", "eye0", "eye1"}
+    folder = Path(result["recording"])
+    assert folder.is_relative_to(tmp_path)
+    recording = Recording(folder)
+    for name, stream in result["streams"].items():
+        assert stream["received"] == stream["written"] > 0
+        assert stream["dropped"] == 0
+        truth = np.load(folder / "truth" / f"{name}_truth.npy")
+        assert np.array_equal(truth["timestamp"], recording.timestamps(name))
+    assert [annotation["label"] for annotation in recording.annotations()] == ["half time"]
+
+
+def test_demo_that_is_terminated_leaves_no_process_behind(tmp_path):
+    with start("demo", "--seconds", "60", "--recordings", str(tmp_path)) as demo:
+        for line in demo.stderr:
+            if line.startswith("recording"):
+                break
+        children = psutil.Process(demo.pid).children(recursive=True)
+        demo.send_signal(signal.SIGTERM)
+        demo.communicate(timeout=30)
+    assert demo.returncode == 128 + signal.SIGTERM
+    assert len(children) >= 5
+    assert [child for child in children if child.is_running()] == []
+
+
+def test_bench_has_a_figure_for_every_stream_and_process():
+    homeless = {**os.environ, "HOME": "/none"}
+    result = one_object(start("bench", "--seconds", "1", "--rate", "200", "--json", env=homeless))
+    assert result["seconds"] == 1
+    assert set(result["latency_ms"]) == {"frame.world", "frame.eye.0", "frame.eye.1"}
+    for latency in result["latency_ms"].values():
+        assert 0 < latency["p50"] <= latency["p99"]
+    for stream in result["streams"].values():
+        assert {"received", "written", "dropped", "fps"} <= set(stream)
+    assert set(result["cpu_percent"]) == set(result["pss_mb"])
+    assert {"supervisor", "broker", "recorder", "world", "eye0", "eye1"} <= set(result["pss_mb"])
+    assert all(size > 1 for size in result["pss_mb"].values())
