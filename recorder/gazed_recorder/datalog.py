@@ -86,13 +86,14 @@ class DatumLog:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
-        path, stamps = folder / f"{name}.pldata", folder / f"{name}_timestamps.npy"
-        if path.exists():
+        # The data first: what a kill leaves between the two is a log without timestamps, which can be made again.
+        self._file = os.open(folder / f"{name}.pldata", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
             repair_log(folder, name)
-            self._stamps = GrowingArray.resume(stamps, STAMP_DTYPE)
-        else:
-            self._stamps = GrowingArray(stamps, STAMP_DTYPE)
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            self._stamps = GrowingArray.resume(folder / f"{name}_timestamps.npy", STAMP_DTYPE)
+        except BaseException:
+            os.close(self._file)
+            raise
         self._end = os.fstat(self._file).st_size
         self._heads: dict[str | bytes, bytes] = {}
         self._chunks: list[bytes] = []
@@ -307,7 +308,7 @@ def repair_log(folder: Path, name: str) -> LogRepair:
         except MessageError as error:
             raise DamagedFile(f"{path}: record {len(values)}: {error.message}") from error
     before = _rows(stamps_path)
-    replace_file(stamps_path, array_file(np.frombuffer(values, STAMP_DTYPE)))
+    replace_file(stamps_path, array_file(np.frombuffer(values, STAMP_DTYPE)), durable=False)
     return LogRepair(reader.count, reader.torn, max(0, before - reader.count), max(0, reader.count - before))
 
 

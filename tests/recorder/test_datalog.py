@@ -64,6 +64,12 @@ def test_an_empty_log_is_two_readable_files(tmp_path: Path) -> None:
     assert repair_log(tmp_path, "notify").count == 0
 
 
+def test_a_log_that_was_killed_while_it_was_made_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "gaze.pldata").touch()
+    write(tmp_path, 2)
+    assert stamps(tmp_path) == [0.0, 1.0]
+
+
 def test_what_is_flushed_is_on_disk_while_the_log_is_open(tmp_path: Path) -> None:
     log = DatumLog(tmp_path, "gaze")
     log.append("gaze.2d.0.", 1.0, datum(1.0))
