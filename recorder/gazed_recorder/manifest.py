@@ -129,5 +129,5 @@ class Manifest(msgspec.Struct):
             return msgspec.json.decode(path.read_bytes(), type=cls)
         except FileNotFoundError:
             raise NotARecording(f"{folder} holds no {MANIFEST}", hint="is it a recording made by gazed?") from None
-        except (msgspec.DecodeError, RecursionError, OSError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError, OSError) as error:
             raise DamagedFile(f"{path}: {error}", hint=f"gazed repair {folder}") from error

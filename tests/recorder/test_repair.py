@@ -168,14 +168,15 @@ def test_a_folder_that_is_being_written_is_refused(tmp_path: Path) -> None:
         assert list(repair_unfinished(tmp_path)) == []
 
 
-@pytest.mark.parametrize("harm", ["gone", "empty", "garbage"])
+@pytest.mark.parametrize("harm", ["gone", "empty", "wrong type", "no text"])
 def test_a_lost_manifest_is_made_anew(tmp_path: Path, harm: str) -> None:
     folder = make_recording(tmp_path, closed=False)
     old = Manifest.load(folder)
     if harm == "gone":
         (folder / "manifest.json").unlink()
     else:
-        (folder / "manifest.json").write_bytes(b"" if harm == "empty" else b'{"state": 7}')
+        data = {"empty": b"", "wrong type": b'{"state": 7}', "no text": b'{"recording_uuid": "\xff"}'}[harm]
+        (folder / "manifest.json").write_bytes(data)
     result = repair(folder)
     assert any("made a new manifest.json" in action for action in result.actions)
     assert verify(folder).problems == []
