@@ -65,10 +65,6 @@ def repair(folder: Path, progress: Callable[[float], None] | None = None) -> Rep
         return Repair(False, {}, [], [])
     with FolderLock(folder):
         manifest, actions = _load(folder)
-        for path in sorted(folder.iterdir()):
-            if path.suffix == WRITING or path.name == RESERVE:
-                path.unlink()
-                actions.append(f"removed {path.name}")
         settled = settle(folder, manifest, progress)
         problems = [*settled.problems, *finish(folder, manifest, state="repaired")]
         actions += [*settled.actions, f"wrote info files, pupil_data and {MANIFEST}"]
@@ -93,13 +89,17 @@ def repair_unfinished(root: Path) -> Iterator[tuple[Path, Repair]]:
 def settle(folder: Path, manifest: Manifest, progress: Callable[[float], None] | None = None) -> Settled:
     """Make the streams on disk whole, and bring the manifest's accounts in line with them; it is not saved.
 
-    For a repair, and for a recorder that goes on where a killed one stopped. A stream that is damaged beyond a torn end
+    What the killed writer left over is removed. For a repair, and for a recorder that goes on where a killed one stopped. A stream that is damaged beyond a torn end
     is left alone and stands among the problems.
 
     Raises:
         OSError: as ``repair``.
     """
     settled = Settled()
+    for path in sorted(folder.iterdir()):
+        if path.suffix == WRITING or path.name == RESERVE:
+            path.unlink()
+            settled.actions.append(f"removed {path.name}")
     videos, logs = video_parts(folder), log_names(folder)
     total, done = sum(map(len, videos.values())) + len(logs), 0
     for stream, stems in videos.items():
