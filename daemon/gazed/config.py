@@ -247,10 +247,10 @@ def _nearest(key: str, known: Mapping[str, Any] | list[str], path: tuple[str, ..
 def _settled(config: Config) -> Config:
     """Check what concerns more than one key, and make the root absolute."""
     try:
-        ipaddress.ip_address(config.daemon.listen)
+        ipaddress.IPv4Address(config.daemon.listen)
     except ValueError:
         raise ConfigError(
-            f"daemon.listen: wanted an IP address, found {config.daemon.listen!r}",
+            f"daemon.listen: wanted an IPv4 address, found {config.daemon.listen!r}",
             hint="127.0.0.1 for this machine only, 0.0.0.0 for the whole network",
         ) from None
     ports = [port for port in (config.daemon.port, config.daemon.pub_port, config.daemon.sub_port) if port]

@@ -119,8 +119,7 @@ def check_recordings(root: Path, floor_mb: int) -> Check:
 def check_port(listen: str, port: int) -> Check:
     """Check that the port of Pupil Remote is free, or taken by a gazed that answers."""
     name = f"port {port}"
-    family = socket.AF_INET6 if ":" in listen else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
+    with socket.socket() as probe:
         # As libzmq does: connections of an earlier daemon that still linger do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

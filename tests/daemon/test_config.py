@@ -83,7 +83,8 @@ def test_refusals_name_file_key_and_remedy(tmp_path, text, wanted):
 @pytest.mark.parametrize(
     ("overrides", "wanted"),
     [
-        ({"daemon": {"listen": "lab-pc"}}, "daemon.listen: wanted an IP address, found 'lab-pc'"),
+        ({"daemon": {"listen": "lab-pc"}}, "daemon.listen: wanted an IPv4 address, found 'lab-pc'"),
+        ({"daemon": {"listen": "::1"}}, "daemon.listen: wanted an IPv4 address"),
         ({"daemon": {"pub_port": 5, "sub_port": 5}}, "must differ"),
         ({"recorder": {"floor_mb": 10, "warn_mb": 5}}, "recorder.warn_mb is 5"),
         ({"recorder": {"root": ""}}, "recorder.root is empty"),
