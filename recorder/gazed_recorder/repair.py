@@ -89,8 +89,8 @@ def repair_unfinished(root: Path) -> Iterator[tuple[Path, Repair]]:
 def settle(folder: Path, manifest: Manifest, progress: Callable[[float], None] | None = None) -> Settled:
     """Make the streams on disk whole, and bring the manifest's accounts in line with them; it is not saved.
 
-    What the killed writer left over is removed. For a repair, and for a recorder that goes on where a killed one stopped. A stream that is damaged beyond a torn end
-    is left alone and stands among the problems.
+    For a repair, and for a recorder that goes on where a killed one stopped, whose left-over files are removed. A
+    stream that is damaged beyond a torn end is left alone and stands among the problems.
 
     Raises:
         OSError: as ``repair``.
