@@ -7,6 +7,7 @@ context (``zmq.Context.instance().term()``): what was pushed last is on its way 
 from __future__ import annotations
 
 import contextlib
+import math
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -213,6 +214,7 @@ class Subscriber(_Closing):
         self.undecodable = 0
         self.skipped: dict[str, int] = {}
         self._latest = latest
+        self._wait_ms = -1
         self._newest: dict[bytes, list[bytes]] = {}
         self._gaps = GapCounter()
         self._topics: set[bytes] = set()
@@ -253,56 +255,46 @@ class Subscriber(_Closing):
     def receive(self, timeout: float | None = None) -> Message | None:
         """Return the next message, decoded and without its ``seq``; ``None`` after ``timeout`` seconds without one."""
         deadline = _deadline(timeout)
-        while (frames := self.receive_packed(_remaining(deadline))) is not None:
+        frames = self.receive_packed(timeout)
+        while frames is not None:
             try:
                 return decode([frames[0], strip_sequence(frames[1]), *frames[2:]])
             except MessageError:
                 self.undecodable += 1
+            frames = self.receive_packed(_remaining(deadline))
         return None
 
     def receive_packed(self, timeout: float | None = None) -> list[bytes] | None:
         """Return the frames of the next message as they came (topic, map with ``seq``, raw …), not decoded."""
-        if self._latest:
-            return self._receive_newest(timeout)
-        frames = self._take()
-        if frames is None:
-            deadline = _deadline(timeout)
-            while frames is None and self._wait(deadline):
-                frames = self._take()
-        return frames
+        if not self._latest:
+            return self._take(timeout)
+        for _ in range(_DRAIN_AT_MOST):
+            # Wait for the first message only, then take what else has arrived.
+            frames = self._take(0 if self._newest else timeout)
+            if frames is None:
+                break
+            if frames[0] in self._newest:
+                name = frames[0].decode("utf-8", "replace")
+                self.skipped[name] = self.skipped.get(name, 0) + 1
+            # A replaced message keeps its place in the row, so that a slow reader gets every topic in turn.
+            self._newest[frames[0]] = frames
+        return self._newest.pop(next(iter(self._newest))) if self._newest else None
 
-    def _receive_newest(self, timeout: float | None) -> list[bytes] | None:
+    def _take(self, timeout: float | None) -> list[bytes] | None:
         deadline = _deadline(timeout)
         while True:
-            for _ in range(_DRAIN_AT_MOST):
-                frames = self._take()
-                if frames is None:
-                    break
-                if frames[0] in self._newest:
-                    name = frames[0].decode("utf-8", "replace")
-                    self.skipped[name] = self.skipped.get(name, 0) + 1
-                # A replaced message keeps its place in the row, so that a slow reader gets every topic in turn.
-                self._newest[frames[0]] = frames
-            if self._newest:
-                return self._newest.pop(next(iter(self._newest)))
-            if not self._wait(deadline):
-                return None
-
-    def _take(self) -> list[bytes] | None:
-        """Return a message that has arrived already, if there is one."""
-        while True:
+            wait = -1 if timeout is None else math.ceil(timeout * 1000)
+            if wait != self._wait_ms:
+                self._socket.rcvtimeo = self._wait_ms = wait
             try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+                frames = self._socket.recv_multipart()
             except zmq.Again:
                 return None
             if len(frames) > 1:
                 self._gaps.see(frames[0], frames[1])
                 return frames
             self.undecodable += 1
-
-    def _wait(self, deadline: float | None) -> bool:
-        remaining = _remaining(deadline)
-        return bool(self._socket.poll(None if remaining is None else round(remaining * 1000 + 0.499)))
+            timeout = _remaining(deadline)
 
     def __iter__(self) -> Iterator[Message]:
         """Yield messages for ever."""

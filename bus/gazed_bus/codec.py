@@ -10,7 +10,7 @@ Source of the format: Pupil Core's ``zmq_tools`` as documented for its network i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,17 +62,22 @@ def encode(topic: str, payload: Mapping[str, Any]) -> list[Raw]:
         raise MessageError(f"message {topic!r} cannot be packed: {error}") from error
 
 
-def _check_keys(value: object) -> None:
+def _check_keys(mapping: Mapping[Any, Any]) -> None:
     # Pupil's receivers refuse a whole message for one integer key, however deep.
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise TypeError(f"map keys must be strings, got {key!r}")
+    for key in mapping:
+        if not isinstance(key, str):
+            raise TypeError(f"map keys must be strings, got {key!r}")
+    _check_items(mapping.values())
+
+
+def _check_items(items: Iterable[Any]) -> None:
+    for item in items:
+        # Exact types: this runs for every datum, and msgpack's answer to a subclass is the same.
+        kind = type(item)
+        if kind is dict:
             _check_keys(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            if isinstance(item, dict | list | tuple):
-                _check_keys(item)
+        elif kind is list or kind is tuple:
+            _check_items(item)
 
 
 def decode(frames: Sequence[Raw]) -> Message:

@@ -22,7 +22,7 @@ import msgspec
 import zmq
 
 from gazed_bus.client import Subscriber
-from gazed_bus.codec import Message, Raw, encode, notification_topic
+from gazed_bus.codec import Raw, encode, notification_topic
 from gazed_bus.errors import NotGazed, NotReachable, RequestRefused
 
 __all__ = ["Acknowledged", "ClockOffset", "Remote", "Started", "Stopped", "Subscription"]
