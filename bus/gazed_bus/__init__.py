@@ -1,0 +1,1 @@
+"""The ZeroMQ backbone: messages, broker, recorder lane, and the client `Remote`."""

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -68,12 +68,12 @@ class Child:
         """Tell the supervisor that this process does its work from now on."""
         self._tell({"ready": dict(info or {})})
 
-    def beat(self, stats: Mapping[str, Any] | None = None) -> None:
-        """Show that the main loop turns. Cheap: only one call in half a second is sent."""
+    def beat(self, stats: Callable[[], Mapping[str, Any]]) -> None:
+        """Show that the main loop turns. Cheap: only one call in half a second asks for ``stats`` and sends them."""
         now = time.monotonic()
         if now - self._beaten >= _BEAT_EVERY:
             self._beaten = now
-            self._tell({"beat": dict(stats or {})})
+            self._tell({"beat": dict(stats())})
 
     def stop(self) -> None:
         """Ask the main loop to end."""

@@ -68,6 +68,7 @@ class Camera:
         self._last = PupilTime(-9e9)
         self._steps = clock.steps
         self._frames = 0
+        self._bytes = 0
         self._wait = zmq.Poller()
         self._wait.register(self._lane.socket, zmq.POLLIN)
         self._lane.announce("waiting", None)
@@ -145,6 +146,7 @@ class Camera:
             timestamp = PupilTime(self._last + 1e-6)
         self._last = timestamp
         self._frames += 1
+        self._bytes += len(frame.payload)
         self._lane.offer(frame, timestamp, missed)
         topic = frame_topic(frame.stream)
         if self._publish != frame.format:
@@ -177,6 +179,7 @@ class Camera:
         return {
             "state": "streaming" if self._info else "ended" if self._ended else "lost",
             "frames": self._frames,
+            "bytes": self._bytes,
             "missed": source.missed,
             "corrupt": source.corrupt,
             "clock": source.clock.kind,
@@ -212,7 +215,7 @@ def main(argv: list[str]) -> None:
             _claim_real_time()
             while not child.stopping:
                 camera.turn()
-                child.beat(camera.stats())
+                child.beat(camera.stats)
         finally:
             camera.close()
 

@@ -54,8 +54,8 @@ class SourceStats:
 class Source(Protocol):
     """A camera, or something that behaves like one.
 
-    Life: construct (cheap, opens nothing, checks the options) → ``open`` → ``read`` … → ``close``; after ``close`` it may
-    be opened again, which is how a lost device comes back with the same options and controls. One thread at a time.
+    Life: construct (cheap, opens nothing, checks the options) → ``open`` → ``read`` … → ``close``; after ``close`` it
+    may be opened again, which is how a lost device comes back with the same options and controls. One thread at a time.
     """
 
     def __init__(self, stream: str, options: Mapping[str, Any]) -> None:

@@ -22,6 +22,7 @@ from gazed.config import Config, StreamConfig
 from gazed.processes import ManagedProcess
 from gazed_bus.client import Publisher, Pusher, Subscriber
 from gazed_bus.rundir import RunDir
+from gazed_recorder.space import estimate_gb_per_hour
 from gazed_timesync import PupilClock
 
 __all__ = ["Supervisor"]
@@ -50,7 +51,7 @@ class Supervisor:
         self._streams: dict[str, StreamConfig] = config.enabled_streams
         self._format: str = config.frame_publishing.format
         self._plugin_arguments: dict[str, dict[str, Any]] = {}
-        self._frames: dict[str, tuple[float, int, float]] = {}
+        self._rates: dict[str, _Rates] = {}
         self._stop = asyncio.Event()
         self._publisher = Publisher(self._run.pub)
         self._pusher = Pusher(self._run.push)
@@ -271,6 +272,8 @@ class Supervisor:
             "listen": self._config.daemon.listen,
             "ports": self._processes["broker"].info,
             "frame_format": self._format,
+            "free_gb": None if accounts.get("free_bytes") is None else accounts["free_bytes"] / 1e9,
+            "gb_per_hour": estimate_gb_per_hour({name: s.get("bytes_per_s", 0) for name, s in streams.items()}),
             "version": version("gazed"),
             "pid": os.getpid(),
         }
@@ -279,15 +282,30 @@ class Supervisor:
     def _stream_status(self, name: str, accounts: Mapping[str, Any] | None) -> dict[str, Any]:
         process = self._processes.get(name)
         stats = process.stats if process and process.state == "ready" else {}
-        frames, now = stats.get("frames", 0), time.monotonic()
-        then, before, fps = self._frames.get(name, (now, frames, 0.0))
-        if now - then >= 1.0 or frames < before:
-            fps = max(0.0, (frames - before) / (now - then)) if now > then else 0.0
-            self._frames[name] = (now, frames, fps)
-        else:
-            self._frames.setdefault(name, (then, before, fps))
         state = stats.get("state", process.state if process else "stopped")
-        return {"received": 0, "written": 0, "dropped": 0, **stats, **(accounts or {}), "state": state, "fps": fps}
+        rates = self._rates.setdefault(name, _Rates()).update(stats.get("frames", 0), stats.get("bytes", 0))
+        return {"received": 0, "written": 0, "dropped": 0, **stats, **(accounts or {}), **rates, "state": state}
+
+
+class _Rates:
+    """Frames and bytes a second of one camera, over the last second or so."""
+
+    def __init__(self) -> None:
+        self._then = (time.monotonic(), 0, 0)
+        self._rates = {"fps": 0.0, "bytes_per_s": 0.0}
+
+    def update(self, frames: int, size: int) -> dict[str, float]:
+        now = time.monotonic()
+        then, frames_then, size_then = self._then
+        if frames < frames_then:
+            self._then = (now, frames, size)
+        elif now - then >= 1.0:
+            self._rates = {
+                "fps": round((frames - frames_then) / (now - then), 2),
+                "bytes_per_s": round((size - size_then) / (now - then)),
+            }
+            self._then = (now, frames, size)
+        return self._rates
 
 
 def _sd_notify(message: str) -> None:

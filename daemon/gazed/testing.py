@@ -30,7 +30,7 @@ def small_daemon(
         if cables is not None:
             options["cable"] = str(cables / stream)
         tables[stream] = {"source": "simulated", "options": options}
-    settings = {"root": str(root), "floor_mb": 1, "warn_mb": 1, **(recorder or {})}
+    settings = {"root": str(root), "floor_mb": 1, "warn_mb": 100, **(recorder or {})}
     with Trial(load_config(overrides={"recorder": settings, "streams": tables})) as trial:
         yield trial
 

@@ -165,7 +165,7 @@ def main(argv: list[str]) -> None:
             while not child.stopping:
                 wait.poll(round(_IDLE_S * 1000))
                 host.turn()
-                child.beat(host.stats())
+                child.beat(host.stats)
         finally:
             host.close()
 

@@ -1,0 +1,1 @@
+"""The recording folder: written, verified, repaired and read."""

@@ -18,9 +18,8 @@ from gazed_timesync import PupilTime
 
 __all__ = ["RECORDED_TOPICS", "Annotation", "DatumWriter"]
 
-RECORDED_TOPICS = (
-    "pupil", "gaze", "notify.", "annotation", "fixations", "blinks", "surfaces.", "head_pose",
-)  # fmt: skip
+_DATA_TOPICS = ("pupil.", "gaze.", "annotation", "fixations", "blinks", "surfaces.", "head_pose")
+RECORDED_TOPICS = (*_DATA_TOPICS, "notify.")
 """Prefixes of the topics that a recording keeps; of the notifications, those with a true ``record``."""
 
 _log = logging.getLogger(__name__)
@@ -80,7 +79,7 @@ class DatumWriter:
         """Account for datums the bus lost; ``lost`` counts by topic since the subscription began."""
         for topic, count in lost.items():
             new = count - self._lost.get(topic, 0)
-            if new and not topic.startswith("notify."):
+            if new and topic.startswith(_DATA_TOPICS):
                 report = self._report(log_name(topic))
                 report.received += new
                 report.drop("bus", new)

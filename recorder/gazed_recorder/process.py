@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import sys
 import threading
 import time
@@ -28,6 +29,7 @@ from gazed_recorder.datums import RECORDED_TOPICS
 from gazed_recorder.errors import DiskFull, RecordingRefused
 from gazed_recorder.repair import repair_unfinished
 from gazed_recorder.session import RecorderSettings, Session
+from gazed_recorder.space import free_bytes
 from gazed_timesync import GazedError, PupilClock
 
 __all__ = ["Recorder"]
@@ -35,6 +37,8 @@ __all__ = ["Recorder"]
 _TICK_S = 0.05
 _CAMERA_SILENT_S = 1.6
 _STOP_WAIT_S = 2.0
+# The supervisor gives the recorder seven seconds to end; what the end can do without is left out before that.
+_CLOSE_S = 4.0
 _BATCH = 200
 _CONTROL = ("notify.recording.should_", "notify.meta.should_doc", "gazed.status")
 _log = logging.getLogger(__name__)
@@ -51,6 +55,7 @@ class Recorder:
     def __init__(self, settings: RecorderSettings, run: RunDir, clock: PupilClock) -> None:
         self._settings = settings
         self._clock = clock
+        self._root = Path(settings.root)
         self._pointer = run.path / "recording"
         self._lane = LaneReceiver(run.lane)
         self._bus = Subscriber(run.sub, [*RECORDED_TOPICS, *_CONTROL], hwm=100_000)
@@ -68,7 +73,7 @@ class Recorder:
         self._finishing: list[threading.Thread] = []
         self._ticked = 0.0
         self._warned_full = False
-        self._last: dict[str, Any] | None = None
+        self._closed_by = math.inf
         clock.release()
         if self._pointer.exists():
             self._resume()
@@ -93,10 +98,12 @@ class Recorder:
             "streams": session.stats() if session else {},
             "bytes": session.bytes_written if session else 0,
             "finishing": len(self._finishing),
+            "free_bytes": free_bytes(self._root) if self._root.exists() else None,
         }
 
     def close(self) -> None:
         """Close a running recording in good order and end."""
+        self._closed_by = time.monotonic() + _CLOSE_S
         if self._session:
             self._stop("daemon ended", {})
             while self._session:
@@ -299,7 +306,7 @@ class Recorder:
     def _complete(self, session: Session, description: Mapping[str, Any]) -> None:
         pusher = self._pusher.sibling()
         try:
-            session.complete()
+            session.complete(self._in_a_hurry)
             pusher.notify({"subject": "recording.stopped", "timestamp": self._clock.now(), **description})
         except (OSError, GazedError) as error:
             _log.exception("%s could not be completed; gazed repair will do it once there is room", session.folder)
@@ -356,6 +363,9 @@ class Recorder:
     def _notify(self, subject: str, **fields: Any) -> None:
         self._pusher.notify({"subject": subject, "timestamp": self._clock.now(), **fields})
 
+    def _in_a_hurry(self) -> bool:
+        return time.monotonic() > self._closed_by
+
     def _resume(self) -> None:
         folder = Path(self._pointer.read_text())
         try:
@@ -371,7 +381,7 @@ class Recorder:
         self._session.datums.forgive_losses({})
 
     def _repair_left_over(self) -> None:
-        for folder, result in repair_unfinished(Path(self._settings.root)):
+        for folder, result in repair_unfinished(self._root):
             _log.warning("%s was cut off: %s; lost: %s", folder, "; ".join(result.actions), result.lost or "nothing")
             for problem in result.problems:
                 _log.error("%s: %s", folder, problem)
@@ -412,7 +422,7 @@ def main(argv: list[str]) -> None:
             gc.freeze()
             while not child.stopping:
                 recorder.turn()
-                child.beat(recorder.stats())
+                child.beat(recorder.stats)
         finally:
             recorder.close()
 

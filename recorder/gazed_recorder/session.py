@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import time
 import uuid
@@ -19,8 +20,8 @@ from gazed_bus.lane import Ended, FrameHeader
 from gazed_recorder.datums import Annotation, DatumWriter
 from gazed_recorder.errors import RecordingRefused
 from gazed_recorder.finish import finish
-from gazed_recorder.folder import FolderLock, make_folder
-from gazed_recorder.info import write_player_info
+from gazed_recorder.folder import FolderLock, NewFolder, make_folder
+from gazed_recorder.info import write_player_info, write_user_info
 from gazed_recorder.manifest import ClockReading, Manifest, Mode, StreamReport
 from gazed_recorder.repair import settle
 from gazed_recorder.space import DiskGuard, Reserve
@@ -60,14 +61,16 @@ def read_clocks(clock: PupilClock) -> ClockReading:
 class Session:
     """A recording that is being written. The caller feeds it and calls ``tick`` about twenty times a second."""
 
-    def __init__(self, folder: Path, manifest: Manifest, settings: RecorderSettings, clock: PupilClock) -> None:
+    def __init__(
+        self, folder: Path, lock: FolderLock, manifest: Manifest, settings: RecorderSettings, clock: PupilClock
+    ) -> None:
         self.folder = folder
         self.manifest = manifest
         self.number = uuid.UUID(manifest.recording_uuid).int >> 64
         self._clock = clock
         self._guard = DiskGuard(Path(settings.root), settings.floor_bytes, settings.warn_bytes)
         self._settings = settings
-        self._lock = FolderLock(folder)
+        self._lock = lock
         self._reserve = Reserve(folder)
         self._reserve.hold(_RESERVE_BYTES)
         self.cameras: dict[bytes, str] = {}
@@ -77,6 +80,7 @@ class Session:
         self._ended: set[bytes] = set()
         self._saved_at = self._clocks_at = time.monotonic()
         self._announced_drops: dict[str, int] = {}
+        self._warned_low = False
         self._syncing = threading.Lock()
         self._stop_sync = threading.Event()
         self._syncer = threading.Thread(target=self._sync_loop, name="sync", daemon=True)
@@ -106,7 +110,20 @@ class Session:
         made = make_folder(root, str(name), datetime.now().astimezone())
         if made.notice:
             _log.warning("%s", made.notice)
-        folder = made.path
+        lock = FolderLock(made.path)
+        try:
+            clock.hold()
+            return cls(made.path, lock, cls._first_manifest(made, settings, clock, request, streams), settings, clock)
+        except BaseException:
+            lock.release()
+            shutil.rmtree(made.path)
+            raise
+
+    @staticmethod
+    def _first_manifest(
+        made: NewFolder, settings: RecorderSettings, clock: PupilClock, request: Mapping[str, Any], streams: list[str]
+    ) -> Manifest:
+        """Write what can be known at the start, so that a torn folder tells what it is."""
         manifest = Manifest(
             recording_uuid=str(uuid.uuid4()),
             software=f"gazed {version('gazed')}",
@@ -118,21 +135,23 @@ class Session:
         )
         manifest.clock.append(manifest.start)
         if settings.config:
-            (folder / "gazed.toml").write_text(settings.config)
-        manifest.save(folder)
-        write_player_info(folder, manifest)
-        return cls(folder, manifest, settings, clock)
+            (made.path / "gazed.toml").write_text(settings.config)
+        manifest.save(made.path)
+        write_player_info(made.path, manifest)
+        write_user_info(made.path, manifest)
+        return manifest
 
     @classmethod
     def resume(cls, folder: Path, settings: RecorderSettings, clock: PupilClock) -> Session:
         """Go on with a recording whose recorder died: settle what it left, and write the next parts."""
         clock.hold()
+        lock = FolderLock(folder)
         manifest = Manifest.load(folder)
         settled = settle(folder, manifest)
         for problem in settled.problems:
             _log.error("%s", problem)
         manifest.events.append({"event": "recorder-restarted", "timestamp": clock.now()})
-        session = cls(folder, manifest, settings, clock)
+        session = cls(folder, lock, manifest, settings, clock)
         for stream, captured_ns in settled.last.items():
             session._add_writer(stream, captured_ns)
         session._save()
@@ -205,8 +224,15 @@ class Session:
             self._clocks_at = now
             self.manifest.clock.append(read_clocks(self._clock))
         self._save()
-        self._guard.check()
+        self._watch_disk()
         return annotations, self._new_drops()
+
+    def _watch_disk(self) -> None:
+        space = self._guard.check()
+        if space.low and not self._warned_low:
+            floor = self._settings.floor_bytes / 1e9
+            _log.warning("%.2f GB are free; the recording stops at %.2f GB", space.free / 1e9, floor)
+        self._warned_low = space.low
 
     def stats(self) -> dict[str, dict[str, Any]]:
         """Return the accounts of each stream, for status."""
@@ -241,10 +267,13 @@ class Session:
         self.manifest.stop_reason = reason
         self.manifest.clock.append(self.manifest.stop)
 
-    def complete(self) -> None:
-        """Write what can only be known at the end. Slow for long recordings; may run in a thread."""
+    def complete(self, hurry: Callable[[], bool]) -> None:
+        """Write what can only be known at the end. Slow for long recordings; may run in a thread.
+
+        Once ``hurry`` says yes, what ``gazed repair`` can make later is left out.
+        """
         try:
-            for problem in finish(self.folder, self.manifest):
+            for problem in finish(self.folder, self.manifest, hurry=hurry):
                 _log.error("%s: %s", self.folder, problem)
         finally:
             self._lock.release()
@@ -253,9 +282,7 @@ class Session:
         """Remove a recording that never began."""
         self.close_streams("start failed")
         self._lock.release()
-        for path in sorted(self.folder.rglob("*"), reverse=True):
-            path.unlink()
-        self.folder.rmdir()
+        shutil.rmtree(self.folder)
 
     def _add_writer(self, stream: str, last_captured_ns: int | None) -> None:
         report = self.manifest.streams.setdefault(stream, StreamReport(kind="video"))
