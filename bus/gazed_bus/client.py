@@ -64,21 +64,16 @@ class Publisher(_Closing):
     def __init__(
         self, endpoint: str, *, context: zmq.Context[zmq.Socket[bytes]] | None = None, hwm: int = 2000
     ) -> None:
-        self._context = context or zmq.Context.instance()
-        self._endpoint = endpoint
-        self._hwm = hwm
         self._sequences = _Sequences()
         self._sent = 0
-        self._open()
-
-    def _open(self) -> None:
         self._subscribed: set[bytes] = set()
-        self._socket = self._context.socket(zmq.XPUB)
+        self._socket = (context or zmq.Context.instance()).socket(zmq.XPUB)
         self._socket.linger = 200
-        self._socket.sndhwm = self._hwm
+        self._socket.sndhwm = hwm
         self._socket.reconnect_ivl = 50
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        self._socket.connect(self._endpoint)
+        # Otherwise the subscriptions of a broker that has died would live on, and messages pile up for the next one.
+        self._socket.immediate = True
+        self._socket.connect(endpoint)
 
     def send(self, topic: str, payload: Mapping[str, Any]) -> None:
         """Publish a map; ``__raw_data__`` in it travels as extra frames.
@@ -109,11 +104,6 @@ class Publisher(_Closing):
 
     def _take_subscriptions(self) -> None:
         with contextlib.suppress(zmq.Again):
-            self._monitor.recv_multipart(zmq.NOBLOCK)
-            # libzmq keeps the subscriptions of a broker that has died; a new socket begins with none.
-            self._close(0)
-            self._open()
-        with contextlib.suppress(zmq.Again):
             while True:
                 # Subscribers can send anything upstream: only one frame that begins with 0 or 1 is a subscription.
                 first, *more = self._socket.recv_multipart(zmq.NOBLOCK)
@@ -122,15 +112,9 @@ class Publisher(_Closing):
                 elif not more and first[:1] == b"\x00":
                     self._subscribed.discard(first[1:])
 
-    def _close(self, linger: int | None) -> None:
-        self._socket.disable_monitor()
-        self._monitor.close(0)
-        self._monitor.close(0)
-        self._socket.close(linger)
-
     def close(self) -> None:
         """Close; what is in flight still has 0.2 s."""
-        self._close(None)
+        self._socket.close()
 
 
 class Pusher(_Closing):
