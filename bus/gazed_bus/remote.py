@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import msgspec
 import zmq
@@ -42,8 +42,7 @@ class ClockOffset:
     round_trip_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(msgspec.Struct, frozen=True, rename={"start_time": "start_time_synced"}):
     """A recording runs: the first frame of each stream is on the daemon's disk."""
 
     rec_path: str
@@ -55,8 +54,7 @@ class Started:
     """Counts of each stream so far."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped:
+class Stopped(msgspec.Struct, frozen=True):
     """A recording is closed and complete."""
 
     rec_path: str
@@ -64,14 +62,22 @@ class Stopped:
     """Final counts of each stream: ``received``, ``written``, ``dropped`` …"""
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
+class Acknowledged(msgspec.Struct, frozen=True):
     """An annotation is in the recording at ``rec_path``."""
 
     label: str
     timestamp: float
     """Pupil time, seconds."""
     rec_path: str
+
+
+class _Refusal(msgspec.Struct, frozen=True):
+    message: str = "refused without a reason"
+    code: str = "refused"
+    hint: str = ""
+
+
+_T = TypeVar("_T")
 
 
 class Subscription(Subscriber):
@@ -144,9 +150,8 @@ class Remote:
             NotGazed: the peer does not know this request.
         """
         wanted = {"session_name": session_name, "record_eye": record_eye, "user_info": user_info, "mode": mode}
-        answer = self._request("start", _START_S, **{key: value for key, value in wanted.items() if value is not None})
-        name, begun = answer["session_name"], answer["start_time_synced"]
-        return Started(answer["rec_path"], name, begun, answer["streams"])
+        fields = {key: value for key, value in wanted.items() if value is not None}
+        return self._request("start", Started, _START_S, **fields)
 
     def stop(self, timeout: float = 60.0) -> Stopped:
         """Stop the recording; return when its files are closed and complete, which may take ``timeout`` seconds.
@@ -155,8 +160,7 @@ class Remote:
             RequestRefused: nothing is being recorded, or the recording could not be completed.
             NotGazed: the peer does not know this request.
         """
-        answer = self._request("stop", timeout, timeout=timeout)
-        return Stopped(answer["rec_path"], answer["streams"])
+        return self._request("stop", Stopped, timeout, timeout=timeout)
 
     def annotate(
         self, label: str, *, timestamp: float | None = None, duration: float = 0.0, **extra: Any
@@ -170,8 +174,7 @@ class Remote:
         fields: dict[str, Any] = {"label": label, "duration": duration, "extra": extra}
         if timestamp is not None:
             fields["timestamp"] = timestamp
-        answer = self._request("annotate", _ANNOTATE_S, **fields)
-        return Acknowledged(answer["label"], answer["timestamp"], answer["rec_path"])
+        return self._request("annotate", Acknowledged, _ANNOTATE_S, **fields)
 
     def status(self) -> dict[str, Any]:
         """Return what ``gazed status`` shows: ``time``, ``recording``, ``streams``, ``processes``, ``listen`` and more.
@@ -180,7 +183,7 @@ class Remote:
             RequestRefused: the supervisor has said nothing for 5 s (``no-status``).
             NotGazed: the peer does not know this request.
         """
-        return self._request("status", self.timeout)
+        return self._request("status", dict[str, Any], self.timeout)
 
     def notify(self, subject: str, **fields: Any) -> None:
         """Send a notification.
@@ -238,20 +241,20 @@ class Remote:
             self._drop()
             self._context.term()
 
-    def _request(self, name: str, wait: float, **fields: Any) -> dict[str, Any]:
+    def _request(self, name: str, kind: type[_T], wait: float, **fields: Any) -> _T:
         body = msgspec.json.encode({"request": name, **fields})
         reply = self._ask([body], max(self.timeout, wait + _MARGIN_S))
         try:
             answer = msgspec.json.decode(reply, type=dict[str, Any])
-        except msgspec.DecodeError:
+            if answer.pop("ok", False) is True:
+                return msgspec.convert(answer, kind)
+            refusal = msgspec.convert(answer.get("error", {}), _Refusal)
+        except (msgspec.DecodeError, UnicodeDecodeError):
             raise NotGazed(
                 f"{self.address}:{self.port} does not know the request {name!r}: it answered {reply[:100]!r}",
                 hint="is this Pupil Capture, or another port of the daemon?",
             ) from None
-        if answer.pop("ok", False) is not True:
-            error = {"message": "refused", "code": "refused", "hint": "", **answer.get("error", {})}
-            raise RequestRefused(error["message"], reason=error["code"], hint=error["hint"])
-        return answer
+        raise RequestRefused(refusal.message, reason=refusal.code, hint=refusal.hint)
 
     def _ask(self, frames: Sequence[Raw], timeout: float | None = None) -> bytes:
         with self._lock:

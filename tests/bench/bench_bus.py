@@ -58,7 +58,7 @@ def memory(pid: int) -> int:
     return int(fields[fields.index("Pss:") + 1]) * 1024
 
 
-# --- roles: each runs in a process of its own, prints "ready" and then one JSON object ---------------------------------
+# --- roles: each runs in a process of its own, prints "ready" and then one JSON object --------------------------------
 
 
 def broker(run: RunDir) -> None:
@@ -117,7 +117,7 @@ def publisher(endpoint: str, topic: str, rate: float, seconds: float, size: int)
     sys.stdin.readline()
 
 
-# --- scenarios ---------------------------------------------------------------------------------------------------------
+# --- scenarios --------------------------------------------------------------------------------------------------------
 
 
 class Bench:

@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 import time
@@ -97,7 +96,11 @@ def test_junk_from_subscribers_neither_makes_nor_hides_one(bus: Bus) -> None:
 
 
 def test_several_publishers_of_a_topic_are_no_loss(bus: Bus) -> None:
-    with Publisher(bus.run.pub) as first, Publisher(bus.run.pub) as second, Subscriber(bus.run.sub, ["t"]) as subscriber:
+    with (
+        Publisher(bus.run.pub) as first,
+        Publisher(bus.run.pub) as second,
+        Subscriber(bus.run.sub, ["t"]) as subscriber,
+    ):
         await_subscriber(first, "t")
         await_subscriber(second, "t")
         for number in range(50):
@@ -268,7 +271,7 @@ def test_everybody_finds_a_restarted_broker(run_dir: RunDir, clock: object) -> N
 
 def test_a_closed_publisher_leaves_no_descriptor_behind(bus: Bus) -> None:
     def descriptors() -> int:
-        return len(os.listdir("/proc/self/fd"))
+        return len(list(Path("/proc/self/fd").iterdir()))
 
     for _ in range(3):
         Publisher(bus.run.pub).close()

@@ -38,8 +38,8 @@ def test_golden_frame_message() -> None:
     frames = encode("frame.world", payload)
     assert [bytes(frame).hex() for frame in frames] == [
         b"frame.world".hex(),
-        "86a5746f706963ab6672616d652e776f726c64a5776964746802a668656967687401a5696e64657807a974696d657374616d70"
-        "cb3ff0000000000000a6666f726d6174a467726179",
+        "86a5746f706963ab6672616d652e776f726c64a5776964746802a668656967687401a5696e64657807"
+        + "a974696d657374616d70cb3ff0000000000000a6666f726d6174a467726179",
         "0102",
     ]
 
@@ -95,7 +95,7 @@ def test_a_notification_needs_a_subject(notification: dict[str, Any]) -> None:
         notification_topic(notification)
 
 
-# --- seq ---------------------------------------------------------------------------------------------------------------
+# --- seq --------------------------------------------------------------------------------------------------------------
 
 
 @given(PAYLOADS, PUBLISHERS, st.integers(0, 2**32 - 1))

@@ -156,7 +156,7 @@ def await_heard(client: zmq.Socket[bytes], subscriber: Subscriber) -> None:
         pass
 
 
-# --- hostile and busy --------------------------------------------------------------------------------------------------
+# --- hostile and busy -------------------------------------------------------------------------------------------------
 
 
 def test_a_hundred_clients_at_once(bus: Bus) -> None:
