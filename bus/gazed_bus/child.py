@@ -2,7 +2,8 @@
 
 The supervisor starts a process with three things: ``GAZED_RUN`` (the run directory), ``GAZED_STATUS_FD`` (a pipe on
 which the child writes one JSON object a line: ``{"ready": …}`` once, ``{"beat": …}`` at least once a second) and a
-pipe as standard input, which closes when the supervisor is gone, however it went.
+pipe as standard input. On it the supervisor tells what it knows, one JSON object a line; it closes when the supervisor
+is gone, however it went. Neither pipe can be reached from the network.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class Child:
         self.name = name
         self.clock = PupilClock(self.run.clock)
         self.stopping = False
+        self.told: dict[str, Any] = {}
+        """The last thing that the supervisor told: the status of the whole daemon."""
         self._beaten = 0.0
         self._closed = False
         os.set_blocking(self._status, False)
@@ -92,8 +95,8 @@ class Child:
         self.stop()
 
     def _watch_parent(self) -> None:
-        while os.read(sys.stdin.fileno(), 4096):
-            pass
+        for line in sys.stdin.buffer:
+            self.told = json.loads(line)
         if self._closed:
             return
         self.stop()

@@ -5,6 +5,7 @@ It is private (mode 0700), lives as long as the daemon, and holds the ipc socket
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = ["RunDir"]
+
+_PREFIX = "gazed-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +25,20 @@ class RunDir:
 
     @classmethod
     def create(cls) -> RunDir:
-        """Make a new private run directory below ``XDG_RUNTIME_DIR``, or below the system's temporary folder."""
+        """Make a new private run directory below ``XDG_RUNTIME_DIR``, or below the system's temporary folder.
+
+        Those of daemons that were killed are removed on this occasion.
+        """
         base = os.environ.get("XDG_RUNTIME_DIR")
         # An ipc address holds 107 characters: a deep TMPDIR would not fit.
         parent = base if base and Path(base).is_dir() and os.access(base, os.W_OK) and len(base) < 60 else "/tmp"  # noqa: S108
-        return cls(Path(tempfile.mkdtemp(prefix="gazed-", dir=parent)))
+        for left in Path(parent).glob(f"{_PREFIX}*/pid"):
+            with contextlib.suppress(OSError, ValueError):
+                if left.owner() == Path("/proc/self").owner() and not Path(f"/proc/{int(left.read_text())}").exists():
+                    shutil.rmtree(left.parent)
+        run = cls(Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent)))
+        (run.path / "pid").write_text(str(os.getpid()))
+        return run
 
     def remove(self) -> None:
         """Delete the directory and what is left in it."""

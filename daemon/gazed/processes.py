@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from gazed_bus.rundir import RunDir
@@ -26,6 +26,7 @@ _SLOW_RETRY_S = 30.0
 _LONGEST_BACKOFF_S = 2.0
 _START_S = 90.0
 _HUNG_S = 3.0
+_MOST_UNREAD = 1 << 20
 _log = logging.getLogger(__name__)
 
 
@@ -105,6 +106,12 @@ class ManagedProcess:
         """End the process at once."""
         if self._process and self._process.returncode is None:
             self._process.send_signal(signal.SIGKILL)
+
+    def tell(self, message: Mapping[str, Any]) -> None:
+        """Hand the process a message (``Child.told``), if it takes any."""
+        pipe = self._process.stdin if self._process and self.state == "ready" else None
+        if pipe and pipe.transport.get_write_buffer_size() < _MOST_UNREAD and not pipe.is_closing():
+            pipe.write(json.dumps(message).encode() + b"\n")
 
     def describe(self) -> dict[str, Any]:
         """Return what ``gazed status`` shows of this process."""

@@ -21,6 +21,7 @@ from typing import Any
 from gazed.config import Config, StreamConfig
 from gazed.processes import ManagedProcess
 from gazed_bus.client import Publisher, Pusher, Subscriber
+from gazed_bus.log import BusHandler
 from gazed_bus.rundir import RunDir
 from gazed_recorder.space import estimate_gb_per_hour
 from gazed_timesync import PupilClock
@@ -56,6 +57,7 @@ class Supervisor:
         self._publisher = Publisher(self._run.pub)
         self._pusher = Pusher(self._run.push)
         self._listening = False
+        self._log_handler: BusHandler | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
@@ -68,6 +70,8 @@ class Supervisor:
             broker = self._add("broker", "gazed_bus.broker", self._broker_arguments)
             if not await broker.wait_ready():
                 return broker.last_exit or 1
+            self._log_handler = BusHandler(self._run.push)
+            logging.getLogger().addHandler(self._log_handler)
             self._listening = True
             listener.start()
             self._add("recorder", "gazed_recorder.process", self._recorder_arguments)
@@ -90,6 +94,9 @@ class Supervisor:
             self._listening = False
             if listener.ident:
                 await asyncio.to_thread(listener.join)
+            if self._log_handler:
+                logging.getLogger().removeHandler(self._log_handler)
+                self._log_handler.close()
             self._publisher.close()
             self._pusher.close()
             self._clock.close()
@@ -278,6 +285,10 @@ class Supervisor:
             "pid": os.getpid(),
         }
         self._publisher.send("gazed.status", body)
+        # These two act on it, so they get it where nobody else can speak.
+        for name in ("broker", "recorder"):
+            if process := self._processes.get(name):
+                process.tell(body)
 
     def _stream_status(self, name: str, accounts: Mapping[str, Any] | None) -> dict[str, Any]:
         process = self._processes.get(name)

@@ -28,7 +28,7 @@ from gazed_bus.rundir import RunDir
 from gazed_recorder.datums import RECORDED_TOPICS
 from gazed_recorder.errors import DiskFull, RecordingRefused
 from gazed_recorder.repair import repair_unfinished
-from gazed_recorder.session import RecorderSettings, Session
+from gazed_recorder.session import RecorderSettings, Session, StartRequest
 from gazed_recorder.space import free_bytes
 from gazed_timesync import GazedError, PupilClock
 
@@ -40,7 +40,7 @@ _STOP_WAIT_S = 2.0
 # The supervisor gives the recorder seven seconds to end; what the end can do without is left out before that.
 _CLOSE_S = 4.0
 _BATCH = 200
-_CONTROL = ("notify.recording.should_", "notify.meta.should_doc", "gazed.status")
+_CONTROL = ("notify.recording.should_", "notify.meta.should_doc")
 _log = logging.getLogger(__name__)
 
 
@@ -67,6 +67,7 @@ class Recorder:
         self._streams = list(settings.streams)
         self._session: Session | None = None
         self._request: dict[str, Any] = {}
+        self._wants_eyes = True
         self._started = False
         self._deadline = 0.0
         self._stop_reason: str | None = None
@@ -89,6 +90,11 @@ class Recorder:
         if now - self._ticked >= _TICK_S:
             self._ticked = now
             self._tick(now)
+
+    def expect(self, status: Mapping[str, Any]) -> None:
+        """Take over from the supervisor's status which streams a recording is to have."""
+        if "streams" in status:
+            self._streams = [name for name in status["streams"] if is_stream_name(name)]
 
     def stats(self) -> dict[str, Any]:
         """Return what the supervisor shows in ``gazed status``."""
@@ -152,7 +158,7 @@ class Recorder:
             return
         if self._stop_reason is not None and self._started:
             return
-        if hello.stream != "world" and not self._request.get("record_eye", True):
+        if hello.stream != "world" and not self._wants_eyes:
             return
         after_ns = session.join(hello.identity, hello.stream, hello.info)
         self._lane.start(hello.identity, session.number, after_ns)
@@ -170,10 +176,10 @@ class Recorder:
                 _log.warning("a message on the bus was left out: %s", error)
 
     def _take_datum(self, topic: str, packed: bytes) -> None:
-        if topic.startswith(("gazed.", "notify.recording.should_", "notify.meta.should_doc")):
+        if topic.startswith(_CONTROL):
             body = msgspec.msgpack.decode(packed)
             if isinstance(body, dict):
-                self._on_command(topic, body)
+                self._on_command(body)
                 return
         if self._session and not self._warned_full:
             try:
@@ -183,13 +189,9 @@ class Recorder:
         elif topic.startswith("annotation"):
             self._ignore_annotation(packed)
 
-    def _on_command(self, topic: str, body: Mapping[str, Any]) -> None:
+    def _on_command(self, body: Mapping[str, Any]) -> None:
         subject = body.get("subject")
-        if topic == "gazed.status":
-            streams = body.get("streams")
-            if isinstance(streams, dict):
-                self._streams = [name for name in streams if isinstance(name, str) and is_stream_name(name)]
-        elif subject == "recording.should_start":
+        if subject == "recording.should_start":
             self._start(body)
         elif subject == "recording.should_stop":
             self._on_should_stop(body)
@@ -207,22 +209,22 @@ class Recorder:
 
     def _start(self, request: Mapping[str, Any]) -> None:
         try:
-            request = _checked_request(request)
+            wanted = StartRequest.parse(request)
             if self._session:
                 raise RecordingRefused(
                     f"a recording is running already: {self._session.folder}",
                     reason="already-recording",
                     hint="stop it first: gazed record stop",
                 )
-            wanted = [name for name in self._streams if name == "world" or request.get("record_eye", True)]
-            self._clock.hold()
-            self._session = Session.begin(self._settings, self._clock, request, wanted)
+            streams = [name for name in self._streams if name == "world" or wanted.record_eye]
+            self._session = Session.begin(self._settings, self._clock, wanted, streams)
         except (GazedError, OSError) as error:
             if self._session is None:
                 self._clock.release()
             self._fail(request, error)
             return
-        self._request = dict(request)
+        self._wants_eyes = bool(wanted.record_eye)
+        self._request = _echo(request)
         self._started, self._stop_reason, self._warned_full = False, None, False
         self._session.datums.forgive_losses(self._bus.lost)
         self._pointer.write_text(str(self._session.folder))
@@ -237,7 +239,7 @@ class Recorder:
             return
         if not session.missing:
             self._started = True
-            self._notify("recording.started", **self._describe(session), **_echo(self._request))
+            self._notify("recording.started", **self._describe(session), **self._request)
         elif now > self._deadline:
             lost = {camera.hello.stream: camera.hello.state for camera in self._cameras.values()}
             what = ", ".join(f"{name} ({lost.get(name, 'no camera process')})" for name in session.missing)
@@ -247,7 +249,7 @@ class Recorder:
                 hint="gazed status shows each camera; gazed devices what is connected",
             )
             self._fail(self._request, error)
-            self._stop("start failed", self._request)
+            self._stop("start failed", {})
 
     def _describe(self, session: Session) -> dict[str, Any]:
         return {
@@ -293,7 +295,7 @@ class Recorder:
             self._lane.done(identity, session.number)
         if self._started:
             session.close_streams(self._stop_reason)
-            description = {**self._describe(session), "reason": self._stop_reason, **_echo(self._request)}
+            description = {**self._describe(session), "reason": self._stop_reason, **self._request}
             thread = threading.Thread(target=self._complete, args=(session, description), name="finish")
             self._finishing.append(thread)
             thread.start()
@@ -387,25 +389,6 @@ class Recorder:
                 _log.error("%s: %s", folder, problem)
 
 
-def _checked_request(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Refuse a start request whose fields are of the wrong kind."""
-    kinds: dict[str, Any] = {
-        "session_name": str,
-        "record_eye": bool,
-        "user_info": dict,
-        "mode": str,
-    }
-    for key, kind in kinds.items():
-        value = request.get(key)
-        if value is not None and not isinstance(value, kind):
-            raise RecordingRefused(
-                f"{key} is {value!r}: wanted a {kind.__name__}", reason="bad-request", hint="see bus/README.md"
-            )
-    if request.get("mode") not in (None, "jpeg", "h264", "mpeg4"):
-        raise RecordingRefused(f"mode is {request['mode']!r}", reason="bad-request", hint="one of: jpeg, h264, mpeg4")
-    return {key: value for key, value in request.items() if value is not None}
-
-
 def _echo(request: Mapping[str, Any]) -> dict[str, Any]:
     """Return the number by which the asker knows its answer."""
     return {"request": request["request"]} if "request" in request else {}
@@ -421,6 +404,7 @@ def main(argv: list[str]) -> None:
             gc.collect()
             gc.freeze()
             while not child.stopping:
+                recorder.expect(child.told)
                 recorder.turn()
                 child.beat(recorder.stats)
         finally:

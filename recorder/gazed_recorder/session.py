@@ -28,7 +28,7 @@ from gazed_recorder.space import DiskGuard, Reserve
 from gazed_recorder.stream import StreamWriter
 from gazed_timesync import PupilClock, read_clock_pair
 
-__all__ = ["RecorderSettings", "Session", "read_clocks"]
+__all__ = ["RecorderSettings", "Session", "StartRequest", "read_clocks"]
 
 # Room for indexes and json when the disk is full: enough for an hour of three cameras.
 _RESERVE_BYTES = 4 << 20
@@ -50,6 +50,30 @@ class RecorderSettings(msgspec.Struct, frozen=True):
     user_info: dict[str, str] = {}
     config: str = ""
     """The effective configuration as TOML, kept in each recording."""
+
+
+class StartRequest(msgspec.Struct, frozen=True):
+    """What ``recording.should_start`` may ask for, beside what Pupil Capture knows of it."""
+
+    session_name: str | None = None
+    """Empty or ``None`` keeps the name of the configuration."""
+    record_eye: bool | int = True
+    user_info: dict[str, str] | None = None
+    mode: Mode | None = None
+
+    @classmethod
+    def parse(cls, notification: Mapping[str, Any]) -> StartRequest:
+        """Read a notification.
+
+        Raises:
+            RecordingRefused: a field is of the wrong kind.
+        """
+        try:
+            return msgspec.convert(notification, cls)
+        except msgspec.ValidationError as error:
+            raise RecordingRefused(
+                f"recording.should_start: {error}", reason="bad-request", hint="see bus/README.md"
+            ) from error
 
 
 def read_clocks(clock: PupilClock) -> ClockReading:
@@ -87,9 +111,7 @@ class Session:
         self._syncer.start()
 
     @classmethod
-    def begin(
-        cls, settings: RecorderSettings, clock: PupilClock, request: Mapping[str, Any], streams: list[str]
-    ) -> Session:
+    def begin(cls, settings: RecorderSettings, clock: PupilClock, request: StartRequest, streams: list[str]) -> Session:
         """Make a new folder and everything in it that does not wait for a frame.
 
         Raises:
@@ -106,8 +128,7 @@ class Session:
                 hint="check that it is a folder you may write to, or set recorder.root",
             ) from error
         DiskGuard(root, settings.floor_bytes, settings.warn_bytes).check()
-        name = request.get("session_name") or settings.session_name
-        made = make_folder(root, str(name), datetime.now().astimezone())
+        made = make_folder(root, request.session_name or settings.session_name, datetime.now().astimezone())
         if made.notice:
             _log.warning("%s", made.notice)
         lock = FolderLock(made.path)
@@ -121,7 +142,7 @@ class Session:
 
     @staticmethod
     def _first_manifest(
-        made: NewFolder, settings: RecorderSettings, clock: PupilClock, request: Mapping[str, Any], streams: list[str]
+        made: NewFolder, settings: RecorderSettings, clock: PupilClock, request: StartRequest, streams: list[str]
     ) -> Manifest:
         """Write what can be known at the start, so that a torn folder tells what it is."""
         manifest = Manifest(
@@ -129,8 +150,8 @@ class Session:
             software=f"gazed {version('gazed')}",
             start=read_clocks(clock),
             session_name=made.session,
-            mode=request.get("mode") or settings.mode,
-            user_info={**settings.user_info, **request.get("user_info", {})},
+            mode=request.mode or settings.mode,
+            user_info={**settings.user_info, **(request.user_info or {})},
             streams={name: StreamReport(kind="video", expected=True) for name in streams},
         )
         manifest.clock.append(manifest.start)

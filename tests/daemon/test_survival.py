@@ -18,7 +18,6 @@ import psutil
 import pytest
 
 from gazed.testing import pid_of, small_daemon, wait_for
-from gazed.trial import Trial
 from gazed_bus.errors import RemoteError, RequestRefused
 from gazed_recorder.manifest import Manifest
 from gazed_recorder.repair import repair
