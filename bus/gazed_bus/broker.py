@@ -13,7 +13,7 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -72,6 +72,9 @@ class Broker:
         try:
             router = self._socket(zmq.ROUTER, queue=_REQUESTS_WAITING)
             self._xsub, self._xpub, self._pull = (self._socket(kind) for kind in (zmq.XSUB, zmq.XPUB, zmq.PULL))
+            # Otherwise a subscription can hide behind another frame, and libzmq's proxy ends when it meets one.
+            for socket in (self._xsub, self._xpub):
+                socket.setsockopt(zmq.ONLY_FIRST_SUBSCRIBE, 1)
             self._bridge = self._socket(zmq.PUB)
             # What was pushed must arrive: the bridge waits where a publisher would drop.
             self._bridge.setsockopt(zmq.XPUB_NODROP, 1)
@@ -137,6 +140,10 @@ class Broker:
         if time.monotonic() - self._server.turned > _HUNG_AFTER_S:
             raise BusError(f"the server has not turned for {_HUNG_AFTER_S:.0f} s")
 
+    def show(self, status: Mapping[str, Any]) -> None:
+        """Take the daemon's status from the supervisor, for clients that ask."""
+        self._server.show(status)
+
     def stats(self) -> dict[str, Any]:
         """Return counts: requests answered, malformed messages, delayed notifications, slow subscribers cut."""
         return {
@@ -176,6 +183,8 @@ def _close(*sockets: zmq.Socket[bytes]) -> None:
 
 def _bind_tcp(socket: zmq.Socket[bytes], listen: str, port: int, option: str) -> int:
     """Bind at ``listen`` and at loopback; return the port."""
+    if not 0 <= port <= 65_535:
+        raise BusError(f"{option} is {port}: wanted a port from 0 to 65535")
     everywhere = listen in ("*", "0.0.0.0")  # noqa: S104 - what the user asked for
     for host in [listen] if everywhere or listen.startswith("127.") else ["127.0.0.1", listen]:
         try:
@@ -211,9 +220,13 @@ def main(argv: Sequence[str]) -> None:
             try:
                 broker.start()
                 child.ready(asdict(broker.ports))
+                shown = child.told
                 while not child.stopping:
                     broker.check()
-                    child.beat(broker.stats())
+                    if child.told is not shown:
+                        shown = child.told
+                        broker.show(shown)
+                    child.beat(broker.stats)
                     select.select([child.wake_fd], [], [], 0.2)
             finally:
                 broker.close()

@@ -73,6 +73,7 @@ class Publisher(_Closing):
         self._socket.reconnect_ivl = 50
         # Otherwise the subscriptions of a broker that has died would live on, and messages pile up for the next one.
         self._socket.immediate = True
+        self._socket.setsockopt(zmq.ONLY_FIRST_SUBSCRIBE, 1)
         self._socket.connect(endpoint)
 
     def send(self, topic: str, payload: Mapping[str, Any]) -> None:

@@ -23,7 +23,6 @@ from gazed_timesync import PupilClock
 __all__ = ["OUTCOME_TOPICS", "Reply", "Requests"]
 
 OUTCOME_TOPICS = (
-    "gazed.status",
     "notify.recording.started",
     "notify.recording.stopped",
     "notify.recording.failed",
@@ -112,12 +111,14 @@ class Requests:
         except BusError as error:
             _refuse(reply, error.code, error.message, error.hint)
 
+    def show(self, status: Mapping[str, Any]) -> None:
+        """Take the daemon's status, for those who ask. From the supervisor alone; may come from another thread."""
+        self._status = (time.monotonic(), status)
+
     def on_message(self, message: Message) -> None:
         """Take note of a message on one of ``OUTCOME_TOPICS``."""
         payload = message.payload
         match message.topic:
-            case "gazed.status":
-                self._status = (time.monotonic(), payload)
             case "notify.recording.started" | "notify.recording.stopped":
                 for reply in self._take(payload.get("request")):
                     _accept(reply, {name: value for name, value in payload.items() if name not in _ENVELOPE})

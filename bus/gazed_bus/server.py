@@ -9,6 +9,8 @@ import contextlib
 import logging
 import math
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import zmq
 
@@ -27,6 +29,7 @@ _MAX_NOTIFICATION = 65_536
 _MAX_HOPS = 10
 _REQUESTS_A_TURN = 100
 _CHECK_EVERY_S = 0.1
+_WARN_EVERY_S = 1.0
 # Clients subscribe and ask in one breath; the answer must not overtake their subscription.
 _DOC_DELAY_S = 0.05
 _DOC = "Remote control of gazed with Pupil Remote's commands, and with gazed's own requests in JSON."
@@ -55,6 +58,7 @@ class Server:
         self.answered = 0
         self.malformed = 0
         self.turned = time.monotonic()
+        self._warned = 0.0
         self._router, self._pusher, self._subscriber = router, pusher, subscriber
         self._backlog = backlog
         self._delayed = DelayedNotifications()
@@ -69,6 +73,10 @@ class Server:
     def delayed(self) -> int:
         """How many delayed notifications wait."""
         return len(self._delayed)
+
+    def show(self, status: Mapping[str, Any]) -> None:
+        """Take the daemon's status, for those who ask; may come from another thread."""
+        self._requests.show(status)
 
     def run(self) -> None:
         """Serve until ``stop_fd`` is readable, then close."""
@@ -127,7 +135,9 @@ class Server:
                 self._requests.on_message(message)
         except (MessageError, NotDelivered) as error:
             self.malformed += 1
-            _log.warning("a message was ignored: %s", error)
+            if self.turned - self._warned > _WARN_EVERY_S:
+                self._warned = self.turned
+                _log.warning("ignored (%d so far): %s", self.malformed, error)
 
     def _do_what_is_due(self, now: float) -> None:
         for notification in self._delayed.take_due(now):

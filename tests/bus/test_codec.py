@@ -22,6 +22,10 @@ VALUES = st.recursive(
     max_leaves=12,
 )
 PAYLOADS = st.dictionaries(st.text(max_size=8).filter(lambda key: key != "__raw_data__"), VALUES, max_size=40)
+GOLDEN = (
+    "86a5746f706963ab6672616d652e776f726c64a5776964746802a668656967687401a5696e64657807"
+    "a974696d657374616d70cb3ff0000000000000a6666f726d6174a467726179"
+)
 PUBLISHERS = st.integers(1, 2**21 - 1)
 
 
@@ -38,8 +42,7 @@ def test_golden_frame_message() -> None:
     frames = encode("frame.world", payload)
     assert [bytes(frame).hex() for frame in frames] == [
         b"frame.world".hex(),
-        "86a5746f706963ab6672616d652e776f726c64a5776964746802a668656967687401a5696e64657807"
-        + "a974696d657374616d70cb3ff0000000000000a6666f726d6174a467726179",
+        GOLDEN,
         "0102",
     ]
 

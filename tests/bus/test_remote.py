@@ -9,10 +9,10 @@ import msgpack
 import pytest
 import zmq
 
-from gazed_bus.client import Publisher, Pusher, Subscriber
+from gazed_bus.client import Pusher, Subscriber
 from gazed_bus.errors import MessageError, NotGazed, NotReachable, RequestRefused
 from gazed_bus.remote import Remote
-from gazed_bus.testing import Bus, await_subscriber, running_bus
+from gazed_bus.testing import Bus, running_bus
 from gazed_timesync import GazedError
 
 
@@ -155,15 +155,8 @@ def test_status(bus: Bus, remote: Remote) -> None:
     with pytest.raises(RequestRefused) as caught:
         remote.status()
     assert caught.value.reason == "no-status"
-    with Publisher(bus.run.pub) as publisher:
-        await_subscriber(publisher, "gazed.status")
-        publisher.send("gazed.status", {"recording": None, "streams": {"world": {"fps": 30.0}}})
-        while True:
-            try:
-                status = remote.status()
-                break
-            except RequestRefused:
-                time.sleep(0.005)
+    bus.broker.show({"recording": None, "streams": {"world": {"fps": 30.0}}})
+    status = remote.status()
     assert status["streams"] == {"world": {"fps": 30.0}}
     assert status["time"] == pytest.approx(bus.clock.now(), abs=5)
     assert "ok" not in status

@@ -54,7 +54,8 @@ def refusal(answers: list[dict[str, Any]]) -> dict[str, str]:
 
 def test_status_is_the_supervisors_latest_word_with_the_time(desk: Desk, clock: PupilClock) -> None:
     assert refusal(desk.ask(request="status"))["code"] == "no-status"
-    desk.hear("gazed.status", time=1.0, recording=None, streams={"world": {"fps": float("nan"), "id": b"\xff"}})
+    status = {"time": 1.0, "recording": None, "streams": {"world": {"fps": float("nan"), "id": b"\xff"}}}
+    desk.requests.show(status)
     (answer,) = desk.ask(request="status")
     assert answer["ok"] is True
     assert answer["recording"] is None
