@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -95,8 +94,12 @@ class Child:
         self.stop()
 
     def _watch_parent(self) -> None:
-        for line in sys.stdin.buffer:
-            self.told = json.loads(line)
+        # Not by sys.stdin: its lock, held by this thread, would abort the interpreter's shutdown.
+        pending = b""
+        while block := os.read(0, 65536):
+            *lines, pending = (pending + block).split(b"\n")
+            if lines:
+                self.told = json.loads(lines[-1])
         if self._closed:
             return
         self.stop()

@@ -21,6 +21,7 @@ import zmq
 
 from gazed_bus.child import Child
 from gazed_bus.client import Pusher, Subscriber
+from gazed_bus.codec import decode
 from gazed_bus.errors import MessageError
 from gazed_bus.frame import is_stream_name
 from gazed_bus.lane import Ended, Hello, LaneReceiver
@@ -75,6 +76,7 @@ class Recorder:
         self._ticked = 0.0
         self._warned_full = False
         self._closed_by = math.inf
+        self._unreadable = 0
         clock.release()
         if self._pointer.exists():
             self._resume()
@@ -172,15 +174,16 @@ class Recorder:
                 break
             try:
                 self._take_datum(str(frames[0], "utf-8"), bytes(frames[1]))
-            except (MessageError, UnicodeDecodeError, msgspec.DecodeError) as error:
-                _log.warning("a message on the bus was left out: %s", error)
+            except (MessageError, UnicodeDecodeError) as error:
+                self._unreadable += 1
+                # A flood must not fill the log: 1, 2, 4, 8, …
+                if self._unreadable & (self._unreadable - 1) == 0:
+                    _log.warning("%d messages on the bus were left out, the last: %s", self._unreadable, error)
 
     def _take_datum(self, topic: str, packed: bytes) -> None:
         if topic.startswith(_CONTROL):
-            body = msgspec.msgpack.decode(packed)
-            if isinstance(body, dict):
-                self._on_command(body)
-                return
+            self._on_command(decode([topic.encode(), packed]).payload)
+            return
         if self._session and not self._warned_full:
             try:
                 self._session.datums.take(topic, packed, self._clock.now())
@@ -199,8 +202,8 @@ class Recorder:
             self._notify("meta.doc", actor="recorder", doc=Recorder.__doc__)
 
     def _ignore_annotation(self, packed: bytes) -> None:
-        body = msgspec.msgpack.decode(packed)
-        if isinstance(body, dict) and isinstance(body.get("label"), str):
+        body = decode([b"annotation", packed]).payload
+        if isinstance(body.get("label"), str):
             reason = "no recording is running"
             fields = {"label": body["label"], "timestamp": body.get("timestamp"), "reason": reason}
             self._notify("annotation.ignored", **fields)
