@@ -7,6 +7,7 @@ thread (``gazed_bus.server``) answers requests and keeps delayed notifications.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
 import select
@@ -72,9 +73,6 @@ class Broker:
         try:
             router = self._socket(zmq.ROUTER, queue=_REQUESTS_WAITING)
             self._xsub, self._xpub, self._pull = (self._socket(kind) for kind in (zmq.XSUB, zmq.XPUB, zmq.PULL))
-            # Otherwise a subscription can hide behind another frame, and libzmq's proxy ends when it meets one.
-            for socket in (self._xsub, self._xpub):
-                socket.setsockopt(zmq.ONLY_FIRST_SUBSCRIBE, 1)
             self._bridge = self._socket(zmq.PUB)
             # What was pushed must arrive: the bridge waits where a publisher would drop.
             self._bridge.setsockopt(zmq.XPUB_NODROP, 1)
@@ -169,7 +167,10 @@ class Broker:
 
 def _proxy(front: zmq.Socket[bytes], back: zmq.Socket[bytes]) -> None:
     try:
-        zmq.proxy(front, back)
+        while True:
+            # A peer can end libzmq's proxy: XPUB swallows a known subscription that stands last in a longer message.
+            with contextlib.suppress(zmq.Again):
+                zmq.proxy(front, back)
     except zmq.ContextTerminated:
         return
     finally:

@@ -73,7 +73,6 @@ class Publisher(_Closing):
         self._socket.reconnect_ivl = 50
         # Otherwise the subscriptions of a broker that has died would live on, and messages pile up for the next one.
         self._socket.immediate = True
-        self._socket.setsockopt(zmq.ONLY_FIRST_SUBSCRIBE, 1)
         self._socket.connect(endpoint)
 
     def send(self, topic: str, payload: Mapping[str, Any]) -> None:
@@ -106,12 +105,13 @@ class Publisher(_Closing):
     def _take_subscriptions(self) -> None:
         with contextlib.suppress(zmq.Again):
             while True:
-                # Subscribers can send anything upstream: only one frame that begins with 0 or 1 is a subscription.
-                first, *more = self._socket.recv_multipart(zmq.NOBLOCK)
-                if not more and first[:1] == b"\x01":
-                    self._subscribed.add(first[1:])
-                elif not more and first[:1] == b"\x00":
-                    self._subscribed.discard(first[1:])
+                # Subscribers can send anything upstream. libzmq takes each frame that begins with 0 or 1 for a
+                # subscription, wherever it stands in a message; so frames are read one by one.
+                frame = self._socket.recv(zmq.NOBLOCK)
+                if frame[:1] == b"\x01":
+                    self._subscribed.add(frame[1:])
+                elif frame[:1] == b"\x00":
+                    self._subscribed.discard(frame[1:])
 
     def close(self) -> None:
         """Close; what is in flight still has 0.2 s."""
