@@ -99,7 +99,7 @@ class Host:
         """Hand over the messages that wait, a bounded number of them, and let the plugin do what is due.
 
         Raises:
-            PluginError: the plugin has failed ten times in a row.
+            PluginError: the plugin has failed ten times since it last handled a message.
         """
         for _ in range(_BATCH):
             message = self._context.subscriber.receive(0)
@@ -109,12 +109,13 @@ class Host:
                 self._context.notify({"subject": "meta.doc", "actor": self._name, "doc": self._doc})
             if self._context.is_for_plugin(message.topic):
                 self._received += 1
-                self._attempt(partial(self._plugin.on_message, message), message.topic)
+                if self._attempt(partial(self._plugin.on_message, message), message.topic):
+                    self._failed_in_a_row = 0
         if time.monotonic() >= self._idle_at:
             self._idle_at = time.monotonic() + _IDLE_S
             self._attempt(self._plugin.on_idle, "its turn without a message")
 
-    def _attempt(self, step: Callable[[], None], what: str) -> None:
+    def _attempt(self, step: Callable[[], None], what: str) -> bool:
         try:
             step()
         except Exception as error:
@@ -125,8 +126,8 @@ class Host:
                 raise PluginError(
                     f"plugin {self._name} failed {_FAILURES_IN_A_ROW} times in a row, last at {what}: {error}"
                 ) from error
-        else:
-            self._failed_in_a_row = 0
+            return False
+        return True
 
     def stats(self) -> dict[str, Any]:
         """Return what the supervisor shows in ``gazed status``."""
