@@ -78,12 +78,12 @@ def subscriber(endpoint: str, topic: str, packed: bool) -> None:
     count = 0
     while True:
         if packed:
-            frames = bus.receive_packed(60)
+            frames = bus.receive_packed()
             assert frames is not None
             if frames[0] == b"end":
                 break
         else:
-            message = bus.receive(60)
+            message = bus.receive()
             assert message is not None
             if message.topic == "end":
                 break
