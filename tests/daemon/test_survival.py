@@ -154,6 +154,27 @@ def test_a_hung_process_is_replaced_and_the_recording_goes_on(tmp_path: Path, vi
             assert (report.dropped, report.lost, report.gap_count) == ({}, 0, 0), stream
 
 
+def test_what_does_not_fit_the_queue_is_dropped_counted_and_told(tmp_path: Path) -> None:
+    big = {"width": 640, "height": 480, "fps": 120}
+    with small_daemon(tmp_path, recorder={"lane_buffer_mb": 1}, world=big) as daemon:
+        folder = daemon.remote.start("queue full").rec_path
+        record_on(folder)
+        with daemon.remote.subscribe("notify.recording.dropped") as heard:
+            os.kill(pid_of(daemon, "recorder"), signal.SIGSTOP)
+            told = heard.receive(15).payload
+        assert told["stream"] == "world"
+        assert told["dropped"]["queue-full"] > 0
+        record_on(folder)
+        daemon.remote.stop()
+        manifest = assert_sound(folder)
+        world = manifest.streams["world"]
+        assert set(world.dropped) == {"queue-full"}
+        assert world.received == world.written + world.dropped["queue-full"]
+        assert sum(gap.frames for gap in world.gaps) == world.dropped["queue-full"] + world.missed
+        for stream in ("eye0", "eye1"):
+            assert manifest.streams[stream].dropped == {}
+
+
 def test_ten_pulled_cables_cost_only_the_frames_of_their_own_stream(tmp_path: Path) -> None:
     cables = tmp_path / "cables"
     cables.mkdir()
