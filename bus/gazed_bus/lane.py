@@ -10,7 +10,7 @@ Messages, first frame is the kind:
 =====  =====================  ==================================================================
 kind   direction              further frames
 =====  =====================  ==================================================================
-``H``  camera to recorder     msgpack map: stream, state, info
+``H``  camera to recorder     msgpack map: stream, state, info, session
 ``F``  camera to recorder     header (``FrameHeader``), payload
 ``E``  camera to recorder     msgpack map: session, received, dropped, missed
 ``S``  recorder to camera     session and recorder number (u64), last captured_ns on disk (i64)
@@ -77,6 +77,9 @@ class Hello:
     stream: str
     state: StreamState
     info: StreamInfo | None
+    """What the camera delivers, or delivered last; ``None`` if it was never open."""
+    session: int
+    """The recording of which it may hold frames; 0 if none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ class LaneSender:
         self._after_ns = 0
         self._ending = False
         self._end_sent = False
-        self._hello: bytes = b""
+        self._hello: dict[str, Any] = {}
         self._hello_at = 0.0
         self.received = 0
         self.dropped = 0
@@ -137,8 +140,8 @@ class LaneSender:
 
     def announce(self, state: StreamState, info: StreamInfo | None) -> None:
         """Say what this camera is and how it is doing; repeated twice a second by ``turn``."""
-        body = {"stream": self.stream, "state": state, "info": asdict(info) if info else None}
-        self._hello = msgpack.packb(body)
+        known = asdict(info) if info else self._hello.get("info")
+        self._hello = {"stream": self.stream, "state": state, "info": known}
         self._hello_at = 0.0
         self.turn()
 
@@ -173,7 +176,7 @@ class LaneSender:
         now = time.monotonic()
         if self._hello and now - self._hello_at >= _HELLO_EVERY:
             self._hello_at = now
-            self._socket.send_multipart([b"H", self._hello])
+            self._socket.send_multipart([b"H", msgpack.packb({**self._hello, "session": self._session})])
         self._pump()
 
     def _handle(self, kind: bytes, body: list[bytes]) -> None:
@@ -185,7 +188,8 @@ class LaneSender:
                 self.received = self.dropped = self.missed = 0
             self._confirm(after_ns)
             self._unsent = len(self._pending)
-            self._end_sent = False
+            # A recorder that died while it stopped says so again, or its successor goes on.
+            self._ending = self._end_sent = False
         elif kind == b"A":
             self._confirm(*_ACK.unpack(body[0]))
         elif kind == b"X" and _SESSION.unpack(body[0])[0] == self._session:
@@ -259,7 +263,7 @@ class LaneReceiver:
                 case b"H":
                     hello = msgpack.unpackb(body[0].buffer)
                     info = StreamInfo(**hello["info"]) if hello["info"] else None
-                    return Hello(identity.bytes, hello["stream"], hello["state"], info)
+                    return Hello(identity.bytes, hello["stream"], hello["state"], info, hello["session"])
                 case b"E":
                     return Ended(identity.bytes, **msgpack.unpackb(body[0].buffer))
 

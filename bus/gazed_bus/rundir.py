@@ -34,7 +34,7 @@ class RunDir:
         parent = base if base and Path(base).is_dir() and os.access(base, os.W_OK) and len(base) < 60 else "/tmp"  # noqa: S108
         for left in Path(parent).glob(f"{_PREFIX}*/pid"):
             with contextlib.suppress(OSError, ValueError):
-                if left.owner() == Path("/proc/self").owner() and not Path(f"/proc/{int(left.read_text())}").exists():
+                if left.stat().st_uid == os.getuid() and not Path(f"/proc/{int(left.read_text())}").exists():
                     shutil.rmtree(left.parent)
         run = cls(Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent)))
         (run.path / "pid").write_text(str(os.getpid()))

@@ -12,6 +12,7 @@ import math
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,8 +27,10 @@ from gazed_bus.errors import MessageError
 from gazed_bus.frame import is_stream_name
 from gazed_bus.lane import Ended, Hello, LaneReceiver
 from gazed_bus.rundir import RunDir
+from gazed_recorder.course import Course
 from gazed_recorder.datums import RECORDED_TOPICS
-from gazed_recorder.errors import DiskFull, RecordingRefused
+from gazed_recorder.errors import DiskFull
+from gazed_recorder.outcome import complete, describe, echo, failure, refusal
 from gazed_recorder.repair import repair_unfinished
 from gazed_recorder.session import RecorderSettings, Session, StartRequest
 from gazed_recorder.space import free_bytes
@@ -41,6 +44,7 @@ _STOP_WAIT_S = 2.0
 # The supervisor gives the recorder seven seconds to end; what the end can do without is left out before that.
 _CLOSE_S = 4.0
 _BATCH = 200
+_MOST_WAITING = 32
 _CONTROL = ("notify.recording.should_", "notify.meta.should_doc")
 _log = logging.getLogger(__name__)
 
@@ -67,19 +71,18 @@ class Recorder:
         self._cameras: dict[bytes, _Camera] = {}
         self._streams = list(settings.streams)
         self._session: Session | None = None
-        self._request: dict[str, Any] = {}
-        self._wants_eyes = True
-        self._started = False
+        self._course = Course("")
+        self._commands: deque[Mapping[str, Any]] = deque()
         self._deadline = 0.0
-        self._stop_reason: str | None = None
         self._finishing: list[threading.Thread] = []
         self._ticked = 0.0
         self._warned_full = False
         self._closed_by = math.inf
         self._unreadable = 0
-        clock.release()
         if self._pointer.exists():
             self._resume()
+        else:
+            clock.release()
         self._repairing = threading.Thread(target=self._repair_left_over, name="repair", daemon=True)
         self._repairing.start()
 
@@ -102,7 +105,7 @@ class Recorder:
         """Return what the supervisor shows in ``gazed status``."""
         session = self._session
         return {
-            "recording": str(session.folder) if session and self._started else None,
+            "recording": str(session.folder) if session and self._course.started else None,
             "streams": session.stats() if session else {},
             "bytes": session.bytes_written if session else 0,
             "finishing": len(self._finishing),
@@ -112,10 +115,11 @@ class Recorder:
     def close(self) -> None:
         """Close a running recording in good order and end."""
         self._closed_by = time.monotonic() + _CLOSE_S
-        if self._session:
-            self._stop("daemon ended", {})
-            while self._session:
-                self.turn()
+        if self._session and not self._course.started:
+            self._give_up(refusal("the daemon ends", "daemon-ended", "start it again: gazed run"))
+        self._stop("daemon ended", {})
+        while self._session:
+            self.turn()
         for thread in self._finishing:
             thread.join()
         self._pusher.close()
@@ -156,14 +160,17 @@ class Recorder:
     def _invite(self, hello: Hello) -> None:
         """Ask a camera for its frames, if there is a recording that it is not part of yet."""
         session = self._session
-        if session is None or hello.identity in session.cameras or hello.info is None or hello.state != "streaming":
+        if session is None or hello.identity in session.cameras or hello.info is None:
             return
-        if self._stop_reason is not None and self._started:
+        if hello.state != "streaming" and hello.session != session.number:
             return
-        if hello.stream != "world" and not self._wants_eyes:
+        if hello.stream != "world" and not self._course.eyes:
             return
         after_ns = session.join(hello.identity, hello.stream, hello.info)
         self._lane.start(hello.identity, session.number, after_ns)
+        if self._course.stop_reason is not None:
+            # It may hold frames that it kept for a recorder that has died.
+            self._lane.stop(hello.identity, session.number)
 
     # --- datums and commands ----------------------------------------------------------------------------------------
 
@@ -194,12 +201,26 @@ class Recorder:
 
     def _on_command(self, body: Mapping[str, Any]) -> None:
         subject = body.get("subject")
-        if subject == "recording.should_start":
-            self._start(body)
-        elif subject == "recording.should_stop":
-            self._on_should_stop(body)
-        elif subject == "meta.should_doc":
+        if subject == "meta.should_doc":
             self._notify("meta.doc", actor="recorder", doc=Recorder.__doc__)
+        elif subject not in ("recording.should_start", "recording.should_stop"):
+            return
+        elif len(self._commands) < _MOST_WAITING:
+            self._commands.append(body)
+            self._obey()
+        else:
+            self._fail(body, refusal(f"{_MOST_WAITING} commands are waiting already", "busy", "ask again later"))
+
+    def _obey(self) -> None:
+        """Do what was asked for, one after the other: while a recording starts or stops, the next command waits."""
+        while self._commands and not (self._session and self._course.changing):
+            body = self._commands.popleft()
+            if body["subject"] == "recording.should_start":
+                self._start(body)
+            elif self._session:
+                self._stop("requested", body)
+            else:
+                self._fail(body, refusal("no recording is running", "not-recording", "gazed record start"))
 
     def _ignore_annotation(self, packed: bytes) -> None:
         body = decode([b"annotation", packed]).payload
@@ -214,11 +235,10 @@ class Recorder:
         try:
             wanted = StartRequest.parse(request)
             if self._session:
-                raise RecordingRefused(
-                    f"a recording is running already: {self._session.folder}",
-                    reason="already-recording",
-                    hint="stop it first: gazed record stop",
-                )
+                running = f"a recording is running already: {self._session.folder}"
+                raise refusal(running, "already-recording", "stop it first: gazed record stop")
+            if self._closed_by < math.inf:
+                raise refusal("the daemon ends", "daemon-ended", "start it again: gazed run")
             streams = [name for name in self._streams if name == "world" or wanted.record_eye]
             self._session = Session.begin(self._settings, self._clock, wanted, streams)
         except (GazedError, OSError) as error:
@@ -226,66 +246,51 @@ class Recorder:
                 self._clock.release()
             self._fail(request, error)
             return
-        self._wants_eyes = bool(wanted.record_eye)
-        self._request = _echo(request)
-        self._started, self._stop_reason, self._warned_full = False, None, False
+        self._course = Course(str(self._session.folder), echo(request), bool(wanted.record_eye))
+        self._course.save(self._pointer)
+        self._warned_full = False
         self._session.datums.forgive_losses(self._bus.lost)
-        self._pointer.write_text(str(self._session.folder))
         self._deadline = time.monotonic() + self._settings.start_timeout_s * 0.9
         for camera in self._cameras.values():
             if time.monotonic() - camera.seen < _CAMERA_SILENT_S:
                 self._invite(camera.hello)
 
     def _check_started(self, now: float) -> None:
-        session = self._session
-        if session is None or self._started or self._stop_reason is not None:
+        session, course = self._session, self._course
+        if session is None or course.started or course.stop_reason is not None:
             return
         if not session.missing:
-            self._started = True
-            self._notify("recording.started", **self._describe(session), **self._request)
+            course.started = True
+            course.save(self._pointer)
+            self._notify("recording.started", **describe(session), **course.request)
         elif now > self._deadline:
             lost = {camera.hello.stream: camera.hello.state for camera in self._cameras.values()}
             what = ", ".join(f"{name} ({lost.get(name, 'no camera process')})" for name in session.missing)
-            error = RecordingRefused(
-                f"no frame within {self._settings.start_timeout_s} s from: {what}",
-                reason="no-frames",
-                hint="gazed status shows each camera; gazed devices what is connected",
-            )
-            self._fail(self._request, error)
-            self._stop("start failed", {})
+            hint = "gazed status shows each camera; gazed devices what is connected"
+            silent = f"no frame within {self._settings.start_timeout_s} s from: {what}"
+            self._give_up(refusal(silent, "no-frames", hint))
 
-    def _describe(self, session: Session) -> dict[str, Any]:
-        return {
-            "rec_path": f"{session.folder}/",
-            "session_name": session.manifest.session_name,
-            "record_eye": any(stream != "world" for stream in session.cameras.values()),
-            "compression": session.manifest.mode == "jpeg",
-            "start_time_synced": session.manifest.start.timestamp,
-            "streams": session.stats(),
-        }
+    def _give_up(self, error: Exception) -> None:
+        self._fail(self._course.request, error)
+        self._stop("start failed", {})
 
     # --- stop -------------------------------------------------------------------------------------------------------
 
-    def _on_should_stop(self, request: Mapping[str, Any]) -> None:
-        if self._session is None:
-            error = RecordingRefused("no recording is running", reason="not-recording", hint="gazed record start")
-            self._fail(request, error)
-        else:
-            self._stop("requested", request)
-
     def _stop(self, reason: str, request: Mapping[str, Any]) -> None:
         """Ask the cameras for what they hold; ``_check_stopped`` closes the files once it is there."""
-        if self._session is None or self._stop_reason is not None:
+        course = self._course
+        if self._session is None or course.stop_reason is not None:
             return
-        self._stop_reason = reason
-        self._request = {**self._request, **_echo(request)}
+        course.stop_reason = reason
+        course.request = {**course.request, **echo(request)}
+        course.save(self._pointer)
         self._deadline = time.monotonic() + _STOP_WAIT_S
         for identity in self._session.cameras:
             self._lane.stop(identity, self._session.number)
 
     def _check_stopped(self, now: float) -> None:
-        session = self._session
-        if session is None or self._stop_reason is None:
+        session, course = self._session, self._course
+        if session is None or course.stop_reason is None:
             return
         for identity in session.cameras:
             camera = self._cameras.get(identity)
@@ -296,30 +301,15 @@ class Recorder:
         session.datums.note_losses(self._bus.lost)
         for identity in session.cameras:
             self._lane.done(identity, session.number)
-        if self._started:
-            session.close_streams(self._stop_reason)
-            description = {**self._describe(session), "reason": self._stop_reason, **self._request}
-            thread = threading.Thread(target=self._complete, args=(session, description), name="finish")
-            self._finishing.append(thread)
-            thread.start()
-        else:
-            session.abandon()
+        session.end(course.stop_reason)
         self._session = None
         self._pointer.unlink(missing_ok=True)
         self._clock.release()
-
-    def _complete(self, session: Session, description: Mapping[str, Any]) -> None:
-        pusher = self._pusher.sibling()
-        try:
-            session.complete(self._in_a_hurry)
-            pusher.notify({"subject": "recording.stopped", "timestamp": self._clock.now(), **description})
-        except (OSError, GazedError) as error:
-            _log.exception("%s could not be completed; gazed repair will do it once there is room", session.folder)
-            reason = f"the recording is safe but not complete: {error}"
-            failed = {**description, "subject": "recording.failed", "code": "not-complete", "reason": reason}
-            pusher.notify({**failed, "timestamp": self._clock.now(), "hint": f"gazed repair {session.folder}"})
-        finally:
-            pusher.close()
+        # Closing an hour of video takes longer than this loop may be silent.
+        work = (session, course, self._pusher.sibling(), self._clock, self._in_a_hurry)
+        thread = threading.Thread(target=complete, args=work, name="finish")
+        self._finishing.append(thread)
+        thread.start()
 
     # --- always -----------------------------------------------------------------------------------------------------
 
@@ -346,6 +336,7 @@ class Recorder:
             self._lane.confirm(identity, session.confirmed_ns(stream))
         self._check_started(now)
         self._check_stopped(now)
+        self._obey()
 
     def _disk_trouble(self, error: Exception) -> None:
         """Stop in good order; what is on disk stays, what still comes is counted as dropped."""
@@ -353,17 +344,13 @@ class Recorder:
             return
         self._warned_full = True
         _log.error("the recording is stopped: %s", error)
-        if self._session and not self._started:
-            self._fail(self._request, error)
+        if self._session and self._course.changing and self._course.stop_reason is None:
+            self._give_up(error)
         self._stop(f"disk: {error}", {})
 
     def _fail(self, request: Mapping[str, Any], error: Exception) -> None:
-        text = str(error)
-        body = {"code": "os-error", "hint": ""} | (error.as_dict() if isinstance(error, GazedError) else {})
-        reason_code = body.pop("reason", body["code"])
-        body.pop("message", None)
-        _log.error("recording.failed: %s", text)
-        self._notify("recording.failed", **{**body, "code": reason_code, "reason": text}, **_echo(request))
+        _log.error("recording.failed: %s", error)
+        self._notify("recording.failed", **failure(error), **echo(request))
 
     def _notify(self, subject: str, **fields: Any) -> None:
         self._pusher.notify({"subject": subject, "timestamp": self._clock.now(), **fields})
@@ -372,29 +359,24 @@ class Recorder:
         return time.monotonic() > self._closed_by
 
     def _resume(self) -> None:
-        folder = Path(self._pointer.read_text())
         try:
-            self._session = Session.resume(folder, self._settings, self._clock)
-        except (GazedError, OSError) as error:
-            _log.exception("%s cannot be gone on with", folder)
+            self._course = Course.load(self._pointer)
+            self._session = Session.resume(Path(self._course.folder), self._settings, self._clock)
+        except (GazedError, OSError, msgspec.DecodeError) as error:
+            _log.exception("%s cannot be gone on with", self._course.folder or self._pointer)
             self._pointer.unlink()
             self._clock.release()
-            self._fail({}, error)
+            self._fail(self._course.request, error)
             return
-        _log.warning("going on with %s", folder)
-        self._started = True
-        self._session.datums.forgive_losses({})
+        _log.warning("going on with %s", self._course.folder)
+        waits = self._settings.start_timeout_s if self._course.stop_reason is None else _STOP_WAIT_S
+        self._deadline = time.monotonic() + waits
 
     def _repair_left_over(self) -> None:
         for folder, result in repair_unfinished(self._root):
             _log.warning("%s was cut off: %s; lost: %s", folder, "; ".join(result.actions), result.lost or "nothing")
             for problem in result.problems:
                 _log.error("%s: %s", folder, problem)
-
-
-def _echo(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the number by which the asker knows its answer."""
-    return {"request": request["request"]} if "request" in request else {}
 
 
 def main(argv: list[str]) -> None:

@@ -102,11 +102,13 @@ class Session:
         self._writers: dict[str, StreamWriter] = {}
         self.datums = DatumWriter(folder, manifest.streams)
         self._ended: set[bytes] = set()
+        self._awaited: set[str] = set()
         self._saved_at = self._clocks_at = time.monotonic()
         self._announced_drops: dict[str, int] = {}
         self._warned_low = False
         self._syncing = threading.Lock()
         self._stop_sync = threading.Event()
+        self._sync_error: OSError | None = None
         self._syncer = threading.Thread(target=self._sync_loop, name="sync", daemon=True)
         self._syncer.start()
 
@@ -164,15 +166,27 @@ class Session:
 
     @classmethod
     def resume(cls, folder: Path, settings: RecorderSettings, clock: PupilClock) -> Session:
-        """Go on with a recording whose recorder died: settle what it left, and write the next parts."""
+        """Go on with a recording whose recorder died: settle what it left, and write the next parts.
+
+        Raises:
+            RecordingRefused: somebody else writes there, or the folder is gone.
+            NotARecording, DamagedFile: the manifest cannot be read.
+            OSError, DiskFull: there is no room.
+        """
         clock.hold()
         lock = FolderLock(folder)
-        manifest = Manifest.load(folder)
-        settled = settle(folder, manifest)
-        for problem in settled.problems:
-            _log.error("%s", problem)
-        manifest.events.append({"event": "recorder-restarted", "timestamp": clock.now()})
-        session = cls(folder, lock, manifest, settings, clock)
+        try:
+            manifest = Manifest.load(folder)
+            settled = settle(folder, manifest)
+            for problem in settled.problems:
+                _log.error("%s", problem)
+            manifest.events.append({"event": "recorder-restarted", "timestamp": clock.now()})
+            session = cls(folder, lock, manifest, settings, clock)
+        except BaseException:
+            lock.release()
+            raise
+        # Cameras that served the recording may hold frames of it, and have yet to say that they are there.
+        session._awaited = {name for name, report in manifest.streams.items() if report.cameras}
         for stream, captured_ns in settled.last.items():
             session._add_writer(stream, captured_ns)
         session._save()
@@ -183,6 +197,7 @@ class Session:
         self.cameras[camera] = stream
         self.infos[stream] = info
         self._ended.discard(camera)
+        self._awaited.discard(stream)
         if stream not in self._writers:
             self._add_writer(stream, None)
         self._writers[stream].report.info = msgspec.to_builtins(info)
@@ -214,7 +229,7 @@ class Session:
     @property
     def all_ended(self) -> bool:
         """Whether every camera that took part has said its last word."""
-        return self._ended >= set(self.cameras)
+        return not self._awaited and self._ended >= set(self.cameras)
 
     @property
     def missing(self) -> list[str]:
@@ -236,6 +251,8 @@ class Session:
             DiskFull: less than the floor is free.
             OSError: the disk refused a write.
         """
+        if self._sync_error:
+            raise self._sync_error
         annotations = self.datums.flush()
         now = time.monotonic()
         if now - self._saved_at < _SAVE_EVERY:
@@ -269,8 +286,13 @@ class Session:
         """Video bytes so far."""
         return sum(writer.bytes for writer in self._writers.values())
 
-    def close_streams(self, reason: str) -> None:
-        """Close every stream; the folder is complete but for what ``complete`` adds."""
+    def end(self, reason: str) -> None:
+        """Nothing comes any more; ``complete`` or ``abandon`` is next, and may run in a thread."""
+        self.manifest.stop = read_clocks(self._clock)
+        self.manifest.stop_reason = reason
+        self.manifest.clock.append(self.manifest.stop)
+
+    def _close_streams(self) -> None:
         self._stop_sync.set()
         self._syncer.join()
         self._reserve.release()
@@ -284,16 +306,17 @@ class Session:
         for name, report in self.manifest.streams.items():
             if report.kind == "video" and report.expected and not report.written:
                 self.manifest.events.append({"event": "stream-empty", "stream": name})
-        self.manifest.stop = read_clocks(self._clock)
-        self.manifest.stop_reason = reason
-        self.manifest.clock.append(self.manifest.stop)
 
     def complete(self, hurry: Callable[[], bool]) -> None:
-        """Write what can only be known at the end. Slow for long recordings; may run in a thread.
+        """Close every stream and write what can only be known at the end. Takes seconds for long recordings.
 
         Once ``hurry`` says yes, what ``gazed repair`` can make later is left out.
+
+        Raises:
+            OSError: something cannot be written; ``gazed repair`` completes the folder.
         """
         try:
+            self._close_streams()
             for problem in finish(self.folder, self.manifest, hurry=hurry):
                 _log.error("%s: %s", self.folder, problem)
         finally:
@@ -301,9 +324,11 @@ class Session:
 
     def abandon(self) -> None:
         """Remove a recording that never began."""
-        self.close_streams("start failed")
-        self._lock.release()
-        shutil.rmtree(self.folder)
+        try:
+            self._close_streams()
+            shutil.rmtree(self.folder)
+        finally:
+            self._lock.release()
 
     def _add_writer(self, stream: str, last_captured_ns: int | None) -> None:
         report = self.manifest.streams.setdefault(stream, StreamReport(kind="video"))
@@ -326,8 +351,21 @@ class Session:
         # A power cut may cost a second; a sync may take as long as the disk likes without delaying a frame.
         while not self._stop_sync.wait(1.0):
             with self._syncing:
-                parts = [writer.part for writer in self._writers.values()]
-            for part in parts:
-                if part:
-                    part.sync()
-            self.datums.sync()
+                writers = list(self._writers.values())
+            try:
+                for writer in writers:
+                    _sync_part(writer)
+                self.datums.sync()
+            except OSError as error:
+                self._sync_error = error
+
+
+def _sync_part(writer: StreamWriter) -> None:
+    part = writer.part
+    try:
+        if part:
+            part.sync()
+    except OSError:
+        # A part that was closed meanwhile is on the disk already.
+        if part is writer.part:
+            raise

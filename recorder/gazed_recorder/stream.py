@@ -57,9 +57,8 @@ class StreamWriter:
         self._size = (0, 0)
         self._finished_frames = sum(part.frames for part in report.parts)
         self._finished_drops = {why: count for why, count in report.dropped.items() if why != "queue-full"}
-        self._counts: tuple[int, int] = (0, 0)
-        self._camera = b""
         self._last_host = last_captured_ns
+        self._handed_ns = 0
         self.bytes = 0
 
     @property
@@ -75,7 +74,11 @@ class StreamWriter:
     @property
     def confirmed_ns(self) -> int:
         """``captured_ns`` up to which everything is on disk or accounted for; 0 before the first frame."""
-        return self._part.last_captured_ns if self._part else self._last_host or 0
+        part = self._part
+        if part and part.last_captured_ns < self._handed_ns:
+            return part.last_captured_ns
+        # What was refused since is settled as well: a camera that waited for it would wait for ever.
+        return self._last_host or 0
 
     def take(self, camera: bytes, header: FrameHeader, payload: Any, info: StreamInfo | None) -> None:
         """Write one frame and account for it and for what is missing in front of it.
@@ -96,17 +99,20 @@ class StreamWriter:
             self._finished_drops["disk"] = self._finished_drops.get("disk", 0) + 1
             raise
         else:
+            self._handed_ns = header.captured_ns
             self.bytes += len(payload)
             if self.report.first is None:
                 self.report.first = header.timestamp
             self.report.last = header.timestamp
-        self._last_host = header.captured_ns
-        self.refresh()
+        finally:
+            self._last_host = header.captured_ns
+            self.refresh()
 
     def refuse(self, camera: bytes, header: FrameHeader, reason: str) -> None:
         """Account for a frame that will not be written."""
         self._account(camera, header.received, header.dropped, header.missed)
         self._finished_drops[reason] = self._finished_drops.get(reason, 0) + 1
+        self._last_host = header.captured_ns
         self.refresh()
 
     def end(self, ended: Ended) -> None:
@@ -141,14 +147,17 @@ class StreamWriter:
             self.report.lost = max(0, self.report.received - accounted)
 
     def _close_part(self, part: VideoFile) -> None:
+        # First of all: from here on an error of ``sync`` means nothing.
+        self._part = None
         try:
             part.close()
         finally:
-            self.refresh()
-            self._part = None
+            self._handed_ns = 0
+            self.report.parts[-1].frames = part.frames
             self._finished_frames += part.frames
             for reason, count in part.dropped.items():
                 self._finished_drops[reason] = self._finished_drops.get(reason, 0) + count
+            self.refresh()
 
     def _account(self, camera: bytes, received: int, dropped: int, missed: int) -> None:
         self.report.cameras[camera.decode()] = (received, dropped, missed)
@@ -171,21 +180,19 @@ class StreamWriter:
         return self._part
 
     def _note_gap(self, camera: bytes, header: FrameHeader, info: StreamInfo | None) -> None:
-        previous, self._camera = self._camera, camera
-        dropped, missed = self._counts if camera == previous else (0, 0)
-        self._counts = (header.dropped, header.missed)
+        known = self.report.cameras.get(camera.decode())
+        _, dropped, missed = known or (0, 0, 0)
         after = self.report.last
         if after is None or self._last_host is None:
             return
         period = 1e9 / info.fps if info else 1e9 / 30
         silent = (header.captured_ns - self._last_host) / period
-        if header.dropped > dropped:
-            reason, frames = "queue-full", header.dropped - dropped
-        elif header.missed > missed:
-            reason, frames = "device", header.missed - missed
+        frames = header.dropped - dropped + header.missed - missed
+        if frames:
+            reason = "queue-full" if header.dropped > dropped else "device"
         elif silent > _SILENT_PERIODS:
             frames = round(silent) - 1
-            reason = "camera-restarted" if camera != previous else "silence"
+            reason = "silence" if known else "camera-restarted"
         else:
             return
         self.report.add_gap(Gap(after, header.timestamp, frames, reason))
