@@ -6,7 +6,7 @@ import ctypes
 import errno
 import os
 import resource
-import socket
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,6 +18,7 @@ from typing import Literal
 import msgspec
 
 from gazed.config import Config
+from gazed.ports import try_port
 from gazed.sources import check_sources
 from gazed_bus.rundir import RunDir
 from gazed_timesync import GazedError
@@ -92,7 +93,8 @@ def check_extra(extra: str, distributions: tuple[str, ...]) -> Check:
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
-            return Check(f"gazed[{extra}]", "advice", f"{name} is not installed", f"pip install 'gazed[{extra}]'")
+            mend = f"{shlex.quote(sys.executable)} -m pip install 'gazed[{extra}]'"
+            return Check(f"gazed[{extra}]", "advice", f"{name} is not installed", mend)
     return Check(f"gazed[{extra}]", "ok", ", ".join(found))
 
 
@@ -119,16 +121,13 @@ def check_recordings(root: Path, floor_mb: int) -> Check:
 def check_port(listen: str, port: int) -> Check:
     """Check that the port of Pupil Remote is free, or taken by a gazed that answers."""
     name = f"port {port}"
-    with socket.socket() as probe:
-        # As libzmq does: connections of an earlier daemon that still linger do not count.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((listen, port))
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                return Check(name, "missing", f"{listen}: {error.strerror}", "gazed run --listen 127.0.0.1")
-        else:
-            return Check(name, "ok", f"free on {listen}")
+    try:
+        try_port(listen, port)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            return Check(name, "missing", f"{listen}: {error.strerror}", "gazed run --listen 127.0.0.1")
+    else:
+        return Check(name, "ok", f"free on {listen}")
     from gazed_bus.remote import Remote
 
     try:

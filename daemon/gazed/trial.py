@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 from types import TracebackType
 
 from gazed.config import Config
@@ -26,7 +24,8 @@ _END_S = 12.0
 class Trial:
     """``gazed run`` in a process of its own, with a free port. Use as a context manager.
 
-    ``remote`` talks to it, ``process`` is its pid. The log is shown only where something fails.
+    ``remote`` talks to it, ``process`` is its pid. The log is shown only where something fails. The daemon ends
+    with this process, even if that is killed.
 
     Raises:
         StartFailed: the daemon ended, or not all its streams run in time.
@@ -34,11 +33,12 @@ class Trial:
     """
 
     def __init__(self, config: Config) -> None:
+        # Files without a name, so that nothing is left behind however this process ends.
         self._files = contextlib.ExitStack()
-        folder = Path(self._files.enter_context(tempfile.TemporaryDirectory(prefix="gazed-trial-")))
-        self._config_file = folder / "gazed.toml"
-        self._config_file.write_text(config.to_toml())
-        self._log = folder / "log"
+        self._config_file = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - closed by close()
+        self._config_file.write(config.to_toml().encode())
+        self._config_file.flush()
+        self._log = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - closed by close()
 
     def __enter__(self) -> Trial:
         for _ in range(3):
@@ -66,12 +66,21 @@ class Trial:
         self._files.close()
 
     def _start(self, port: int) -> None:
-        command = [sys.executable, "-m", "gazed", "run", "--config", str(self._config_file), "--port", str(port)]
-        with self._log.open("wb") as log:
-            # A session of its own: Ctrl-C then ends the trial first, and the trial ends the daemon.
-            self._daemon = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+        config = self._config_file.fileno()
+        # The pipe closes with this process, whatever ends it.
+        command = [sys.executable, "-m", "gazed", "run", "--until-eof"]
+        command += ["--config", f"/dev/fd/{config}", "--port", str(port)]
+        self._log.seek(0)
+        self._log.truncate()
+        # A session of its own: Ctrl-C then ends the trial first, and the trial ends the daemon.
+        self._daemon = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=self._log,
+            pass_fds=(config,),
+            start_new_session=True,
+        )
         self.process = self._daemon.pid
         self.port = port
         self.remote = Remote("127.0.0.1", port, timeout=1.0)
@@ -90,11 +99,13 @@ class Trial:
             raise StartFailed(f"the daemon ended with exit code {code}", hint="gazed doctor")
 
     def _tail(self) -> str:
-        return self._log.read_text(errors="replace")[-2000:].strip()
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")[-2000:].strip()
 
     def _end(self) -> None:
         self.remote.close()
-        self._daemon.send_signal(signal.SIGTERM)
+        assert self._daemon.stdin is not None  # noqa: S101 - it is a pipe
+        self._daemon.stdin.close()
         try:
             self._daemon.wait(_END_S)
         except subprocess.TimeoutExpired:

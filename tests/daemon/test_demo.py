@@ -11,6 +11,9 @@ import numpy as np
 import psutil
 
 from gazed import Recording
+from gazed.testing import wait_for
+from gazed_recorder.manifest import Manifest
+from gazed_recorder.verify import verify
 
 
 def start(*arguments, **options):
@@ -51,6 +54,21 @@ def test_demo_that_is_terminated_leaves_no_process_behind(tmp_path):
     assert demo.returncode == 128 + signal.SIGTERM
     assert len(children) >= 5
     assert [child for child in children if child.is_running()] == []
+
+
+def test_demo_that_is_killed_leaves_a_whole_recording_and_no_process(tmp_path):
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    folder = tmp_path / "recordings" / "demo" / "000"
+    with start("demo", "--seconds", "60", "--recordings", str(tmp_path / "recordings"), env=environment) as demo:
+        wait_for(lambda: (folder / "manifest.json").exists() and Manifest.load(folder).streams["world"].written)
+        children = psutil.Process(demo.pid).children(recursive=True)
+        demo.kill()
+    assert len(children) >= 5
+    assert psutil.wait_procs(children, timeout=20)[1] == []
+    assert verify(folder).ok
+    assert list(temporary.iterdir()) == []
 
 
 def test_bench_has_a_figure_for_every_stream_and_process():

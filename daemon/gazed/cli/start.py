@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -19,17 +20,23 @@ _DAMAGED = 6
 
 @click.command()
 @config_options
-def run(**chosen: Any) -> None:
+@click.option("--until-eof", is_flag=True, help="End when standard input closes, as with the program that started it.")
+def run(until_eof: bool, **chosen: Any) -> None:
     """Start the daemon; it runs until SIGTERM or Ctrl-C."""
     import asyncio
     import logging
+    import threading
 
+    from gazed.ports import check_ports
     from gazed.sources import check_sources
     from gazed.supervisor import Supervisor
 
     effective = read_config(**chosen)
     check_sources(effective)
+    check_ports(effective.daemon)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-8s %(name)s: %(message)s")
+    if until_eof:
+        threading.Thread(target=_end_at_eof, daemon=True).start()
     finish(asyncio.run(Supervisor(effective).run()))
 
 
@@ -82,6 +89,12 @@ def bench(seconds: float, profile: str, rate: str | None, recordings: Path | Non
 def _end_on_sigterm() -> None:
     """Unwind on SIGTERM as on Ctrl-C, so that no daemon is left behind."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+def _end_at_eof() -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _say(text: str) -> None:
