@@ -50,7 +50,7 @@ class VideoReader:
             self._container = av.open(str(path.absolute()), options={"fflags": "+ignidx"}, metadata_errors="replace")
         except (av.FFmpegError, OSError) as error:
             raise SourceError(
-                f"{path} cannot be opened as a video: {error}",
+                f"{path} cannot be opened as a video: {error.strerror}",
                 hint="a recording that was cut off can be completed with: gazed repair",
             ) from error
         readable = [stream for stream in self._container.streams.video if stream.codec_context is not None]

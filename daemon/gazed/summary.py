@@ -62,12 +62,14 @@ def describe(folder: Path) -> dict[str, Any]:
     recording = Recording(folder)
     info, manifest = recording.info, recording.manifest
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    # gazed's own info file names Pupil Capture, so that Pupil's tools take it.
+    software = manifest.software if manifest else f"{info.recording_software_name} {info.recording_software_version}"
     kinds = dict.fromkeys(recording.streams, "video") | dict.fromkeys(recording.logs, "data")
     return {
         "recording": str(folder.absolute()),
         "uuid": info.recording_uuid,
         "state": manifest.state if manifest else None,
-        "software": f"{info.recording_software_name} {info.recording_software_version}",
+        "software": software,
         "mode": manifest.mode if manifest else None,
         "started": datetime.fromtimestamp(info.start_time_system_s, UTC).isoformat(timespec="milliseconds"),
         "duration_s": round(recording.duration, 3),

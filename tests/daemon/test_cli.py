@@ -1,5 +1,6 @@
 """The command line: one JSON object, errors with hint and exit code, and nothing that needs a home or a screen."""
 
+import errno
 import json
 import os
 import socket
@@ -113,7 +114,10 @@ def test_verify_info_and_repair_of_a_good_recording(recording):
     described = one_object(run("info", recording, "--json"))
     assert described["state"] == "complete"
     assert described["streams"]["world"]["count"] == proof["streams"]["world"]["frames"]
-    assert run("info", recording).exit_code == 0
+    assert described["software"].startswith("gazed ")
+    text = run("info", recording).output
+    assert f"{described['duration_s']} s\n" in text
+    assert f"{described['size_mb']} MB\n" in text
     assert "verified" in run("verify", recording, "--quick").output
 
 
@@ -128,10 +132,48 @@ def test_a_damaged_recording_fails_with_exit_code_6(recording):
 
 
 @pytest.mark.parametrize("command", ["info", "verify", "repair"])
+@pytest.mark.parametrize("name", ["none", "file", "x" * 5000])
+def test_what_is_no_folder_is_named(command, name, tmp_path):
+    (tmp_path / "file").touch()
+    result = run(command, tmp_path / name, "--json")
+    assert result.exit_code == 2
+    assert one_object(result)["error"]["message"] == f"{tmp_path / name} is not a folder"
+
+
+@pytest.mark.parametrize("command", ["info", "verify", "repair"])
 def test_a_folder_that_is_no_recording_is_named(command, tmp_path):
-    result = run(command, tmp_path / "none", "--json")
-    assert result.exit_code in (2, 6)
-    assert str(tmp_path / "none") in result.stdout
+    result = run(command, tmp_path, "--json")
+    assert result.exit_code == 2
+    error = one_object(result)["error"]
+    assert error["code"] == "not-a-recording"
+    assert error["message"].startswith(f"{tmp_path} holds n")
+
+
+def test_repair_that_cannot_help_does_not_advise_itself(tmp_path):
+    for name in ("manifest.json", "info.player.json"):
+        (tmp_path / name).write_text("{}")
+    result = run("repair", tmp_path)
+    assert result.exit_code == 6
+    assert "hint: beyond repair" in result.stderr
+
+
+def test_wrong_usage_is_one_object_too():
+    result = run("verify", "--json")
+    assert result.exit_code == 2
+    error = one_object(result)["error"]
+    assert (error["code"], error["message"]) == ("usage", "Missing argument 'DIR'.")
+    assert error["hint"].endswith("verify --help")
+    assert run("verify").stdout == ""
+
+
+def test_what_the_system_refuses_is_no_traceback(recording, monkeypatch):
+    def refuse(_folder):
+        raise PermissionError(errno.EACCES, "Permission denied", "/secret/world.mp4")
+
+    monkeypatch.setattr("gazed.summary.describe", refuse)
+    result = run("info", recording)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: /secret/world.mp4: Permission denied\nhint: ")
 
 
 def start(*arguments, **environment):
@@ -159,3 +201,13 @@ def test_run_on_a_taken_port_ends_with_exit_code_4(tmp_path):
         other.listen()
         done = start("run", "--port", str(other.getsockname()[1]), "--recordings", str(tmp_path))
     assert done.returncode == 4, done.stderr
+    assert len(done.stderr.splitlines()) == 2
+    assert "is taken by another program" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_on_an_address_of_another_machine_is_refused(tmp_path):
+    done = start("run", "--listen", "203.0.113.7", "--recordings", str(tmp_path))
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: daemon.port: port 50020 on 203.0.113.7 cannot be had: ")
+    assert len(done.stderr.splitlines()) == 2

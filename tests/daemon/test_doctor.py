@@ -2,6 +2,7 @@
 
 import resource
 import socket
+import sys
 
 import pytest
 
@@ -35,7 +36,7 @@ def test_a_library_that_is_missing_is_mended_with_apt():
 
 
 def test_an_extra():
-    assert check_extra("none", ("no-such-distribution",)).mend == "pip install 'gazed[none]'"
+    assert check_extra("none", ("no-such-distribution",)).mend == f"{sys.executable} -m pip install 'gazed[none]'"
     assert check_extra("core", ("numpy", "pyzmq")).state == "ok"
 
 

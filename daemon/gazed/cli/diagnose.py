@@ -32,10 +32,14 @@ def doctor(as_json: bool, **chosen: Any) -> None:
         from rich.markup import escape
         from rich.table import Table
 
-        table = Table("", "what", "found", "mend with")
+        table = Table("", "what", "found")
         for check in checks:
-            table.add_row(_MARKS[check.state], escape(check.name), escape(check.found), escape(check.mend))
+            table.add_row(_MARKS[check.state], escape(check.name), escape(check.found))
         Console().print(table)
+        # Below the table, because a command that a cell has wrapped cannot be copied.
+        for check in checks:
+            if check.mend:
+                click.echo(f"{check.name}: {check.mend}")
     finish(0 if ok else 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,18 @@ from gazed.cli.output import emit_json, finish, json_option
 __all__ = ["info", "repair", "verify"]
 
 _DAMAGED = 6
-_folder = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+
+
+def _existing(_context: click.Context, _parameter: click.Parameter, folder: Path) -> Path:
+    from gazed_recorder.errors import NotARecording
+
+    # Unlike Path.is_dir, this takes a name that no file system allows.
+    if not os.path.isdir(folder):  # noqa: PTH112
+        raise NotARecording(f"{folder} is not a folder", hint="name the folder of a recording, which holds world.mp4")
+    return folder
+
+
+_folder = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path), callback=_existing)
 
 
 @click.command()
@@ -31,8 +43,10 @@ def info(folder: Path, as_json: bool) -> None:
     from rich.table import Table
 
     console = Console()
-    for key in ("recording", "state", "software", "started", "duration_s", "size_mb"):
-        console.print(f"{key.split('_')[0]:10} {escape(str(facts[key]))}", highlight=False, soft_wrap=True)
+    shown = {key: facts[key] for key in ("recording", "state", "software", "started")}
+    shown |= {"duration": f"{facts['duration_s']} s", "size": f"{facts['size_mb']} MB"}
+    for key, value in shown.items():
+        console.print(f"{key:10} {escape(str(value))}", highlight=False, soft_wrap=True)
     table = Table("stream", "kind", "count", "per second", "first", "last")
     for name, stream in facts["streams"].items():
         times = (f"{stream[key]:.6f}" if stream[key] is not None else "" for key in ("first", "last"))
@@ -66,9 +80,14 @@ def verify(folder: Path, quick: bool, as_json: bool) -> None:
 @json_option
 def repair(folder: Path, as_json: bool) -> None:
     """Complete a recording that was torn by a crash. Changes nothing in a healthy one."""
+    from gazed_recorder.errors import DamagedFile
     from gazed_recorder.repair import repair as mend
 
-    result = mend(folder)
+    try:
+        result = mend(folder)
+    except DamagedFile as error:
+        hint = "beyond repair: too little is left to say what this recording was; its videos may still play"
+        raise DamagedFile(error.message, hint=hint) from error
     if as_json:
         import msgspec
 

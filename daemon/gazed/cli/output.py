@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -49,23 +50,45 @@ def finish(exit_code: int) -> NoReturn:
 
 
 class ErrorReporting(click.Group):
-    """A group whose commands may raise ``GazedError``: printed with its hint, or as JSON, with its exit code."""
+    """A group whose commands may raise ``GazedError``: printed with its hint, or as JSON, with its exit code.
+
+    What the system refuses (``OSError``) and wrong usage are reported in the same way.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)
         except GazedError as error:
-            if ctx.meta.get(_KEY):
-                emit_json({"error": error.as_dict()})
-            else:
-                click.echo(f"error: {error.message}", err=True)
-                if error.hint:
-                    click.echo(f"hint: {error.hint}", err=True)
+            _report(ctx, error)
+        except click.UsageError as error:
+            if not ctx.meta.get(_KEY):
+                raise
+            emit_json({"error": {"code": "usage", "message": error.format_message(), "hint": _help_of(error)}})
             ctx.exit(error.exit_code)
+        except OSError as error:
+            # A reader that has gone away is click's to handle.
+            if error.errno == errno.EPIPE:
+                raise
+            what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            _report(ctx, GazedError(what, hint="gazed doctor shows whether this machine is ready"))
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             sys.exit(130)
+
+
+def _report(ctx: click.Context, error: GazedError) -> NoReturn:
+    if ctx.meta.get(_KEY):
+        emit_json({"error": error.as_dict()})
+    else:
+        click.echo(f"error: {error.message}", err=True)
+        if error.hint:
+            click.echo(f"hint: {error.hint}", err=True)
+    ctx.exit(error.exit_code)
+
+
+def _help_of(error: click.UsageError) -> str:
+    return f"{error.ctx.command_path} --help" if error.ctx else ""
 
 
 def _finite(value: Any) -> Any:
