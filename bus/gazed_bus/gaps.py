@@ -11,6 +11,8 @@ __all__ = ["GapCounter"]
 _MASK = 0xFFFFFFFF
 _BEHIND = 1 << 31
 _MAX_SERIES = 8192
+_MAX_NAMES = 1024
+_OTHERS = "(others)"
 
 
 class GapCounter:
@@ -23,6 +25,7 @@ class GapCounter:
 
     def __init__(self) -> None:
         self.lost: dict[str, int] = {}
+        """By topic; past 1024 topics, which only somebody hostile makes up, together under ``(others)``."""
         self._expected: dict[tuple[bytes, int], int] = {}
 
     def see(self, topic: bytes, packed: Raw) -> int:
@@ -42,6 +45,8 @@ class GapCounter:
         if not missing:
             return 0
         name = topic.decode("utf-8", "replace")
+        if name not in self.lost and len(self.lost) >= _MAX_NAMES:
+            name = _OTHERS
         self.lost[name] = self.lost.get(name, 0) + missing
         return missing
 

@@ -12,7 +12,7 @@ kind   direction              further frames
 =====  =====================  ==================================================================
 ``H``  camera to recorder     msgpack map: stream, state, info, session
 ``F``  camera to recorder     header (``FrameHeader``), payload
-``E``  camera to recorder     msgpack map: session, received, dropped, missed
+``E``  camera to recorder     msgpack map: session, recorder, received, dropped, missed
 ``S``  recorder to camera     session and recorder number (u64), last captured_ns on disk (i64)
 ``A``  recorder to camera     captured_ns up to which everything is on disk (i64)
 ``X``  recorder to camera     session (u64): stop after the frames you hold
@@ -217,6 +217,7 @@ class LaneSender:
         if self._ending and not self._unsent and not self._end_sent:
             body = {
                 "session": self._session,
+                "recorder": self._recorder,
                 "received": self.received,
                 "dropped": self.dropped,
                 "missed": self.missed,
@@ -248,7 +249,7 @@ class LaneReceiver:
     def receive(self) -> Hello | Ended | tuple[bytes, FrameHeader, zmq.Frame] | None:
         """Return the next event, or ``None`` when nothing is waiting; a frame comes as (identity, header, payload).
 
-        Frames that were sent to a recorder before this one are passed over: their camera sends them again.
+        What was sent to a recorder before this one is passed over: its camera sends it again.
         """
         while True:
             try:
@@ -265,7 +266,9 @@ class LaneReceiver:
                     info = StreamInfo(**hello["info"]) if hello["info"] else None
                     return Hello(identity.bytes, hello["stream"], hello["state"], info, hello["session"])
                 case b"E":
-                    return Ended(identity.bytes, **msgpack.unpackb(body[0].buffer))
+                    ended = msgpack.unpackb(body[0].buffer)
+                    if ended.pop("recorder") == self.number:
+                        return Ended(identity.bytes, **ended)
 
     def start(self, identity: bytes, session: int, after_ns: int) -> None:
         """Ask a camera for the frames captured after ``after_ns``, and for those that follow."""

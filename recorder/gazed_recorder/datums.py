@@ -22,6 +22,9 @@ _DATA_TOPICS = ("pupil.", "gaze.", "annotation", "fixations", "blinks", "surface
 RECORDED_TOPICS = (*_DATA_TOPICS, "notify.")
 """Prefixes of the topics that a recording keeps; of the notifications, those with a true ``record``."""
 
+# Each log takes two file descriptors, and topics are made up by whoever publishes.
+_MOST_STREAMS = 32
+_OTHER = "data_other"
 _log = logging.getLogger(__name__)
 
 
@@ -42,6 +45,7 @@ class DatumWriter:
         self._lost: dict[str, int] = {}
         self._dropped: dict[str, int] = {}
         self._annotations: list[Annotation] = []
+        self._unreadable = 0
         # Readers of both generations look for these three, whether or not anything came.
         for name in ("notify", "pupil", "gaze"):
             self._log(name)
@@ -57,7 +61,7 @@ class DatumWriter:
         is_notification = topic.startswith("notify.")
         if is_notification and not _is_to_be_recorded(packed):
             return
-        name = log_name(topic)
+        name = self._name(topic)
         report = self._report(name)
         report.received += 1
         packed = strip_sequence(packed)
@@ -67,9 +71,16 @@ class DatumWriter:
             label, timestamp = check_datum(packed)
             self._log(name).append(label, timestamp, packed)
         except MessageError as error:
-            _log.warning("%s: %s", topic, error)
+            self._unreadable += 1
+            # A flood must not fill the log: 1, 2, 4, 8, …
+            if self._unreadable & (self._unreadable - 1) == 0:
+                _log.warning("%d datums were not recorded, the last of %s: %s", self._unreadable, topic, error)
             report.drop("unreadable")
             return
+        except OSError:
+            # Nobody may be told of an annotation that went with it.
+            self._annotations.clear()
+            raise
         report.first = timestamp if report.first is None else report.first
         report.last = timestamp
         if name == "annotation":
@@ -80,7 +91,7 @@ class DatumWriter:
         for topic, count in lost.items():
             new = count - self._lost.get(topic, 0)
             if new and topic.startswith(_DATA_TOPICS):
-                report = self._report(log_name(topic))
+                report = self._report(self._name(topic))
                 report.received += new
                 report.drop("bus", new)
             self._lost[topic] = count
@@ -95,12 +106,12 @@ class DatumWriter:
         Raises:
             OSError: the disk refused; what was buffered is counted as dropped.
         """
+        done, self._annotations = self._annotations, []
         try:
             for log in self._logs.values():
                 log.flush()
         finally:
             self._account()
-        done, self._annotations = self._annotations, []
         return done
 
     def sync(self) -> None:
@@ -126,6 +137,10 @@ class DatumWriter:
             if new := log.dropped - self._dropped.get(name, 0):
                 self._dropped[name] = log.dropped
                 report.drop("disk", new)
+
+    def _name(self, topic: str) -> str:
+        name = log_name(topic)
+        return name if name in self._reports or len(self._reports) < _MOST_STREAMS else _OTHER
 
     def _report(self, name: str) -> StreamReport:
         return self._reports.setdefault(name, StreamReport(kind="data"))

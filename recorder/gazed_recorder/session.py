@@ -186,7 +186,7 @@ class Session:
             lock.release()
             raise
         # Cameras that served the recording may hold frames of it, and have yet to say that they are there.
-        session._awaited = {name for name, report in manifest.streams.items() if report.cameras}
+        session._awaited = {name for name, report in manifest.streams.items() if report.kind == "video"}
         for stream, captured_ns in settled.last.items():
             session._add_writer(stream, captured_ns)
         session._save()

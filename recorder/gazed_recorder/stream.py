@@ -143,8 +143,11 @@ class StreamWriter:
                 self._close_part(self._part)
         finally:
             self.refresh()
-            accounted = self.report.written + sum(self.report.dropped.values())
-            self.report.lost = max(0, self.report.received - accounted)
+            report = self.report
+            accounted = report.written + sum(report.dropped.values())
+            # A camera that died together with an earlier recorder never told of its last frames, but here they are.
+            report.received = max(report.received, accounted)
+            report.lost = report.received - accounted
 
     def _close_part(self, part: VideoFile) -> None:
         # First of all: from here on an error of ``sync`` means nothing.
