@@ -31,6 +31,7 @@ __all__ = ["Camera", "CameraSettings"]
 
 _READ_S = 0.1
 _RETRY_S = 0.5
+_HAND_OVER_S = 0.5
 _log = logging.getLogger(__name__)
 
 
@@ -188,8 +189,12 @@ class Camera:
         }
 
     def close(self) -> None:
-        """Give everything back."""
+        """Give everything back, after what a recording is still owed was handed over, if that can be done soon."""
         self._source.close()
+        deadline = time.monotonic() + _HAND_OVER_S
+        while self._lane.held and time.monotonic() < deadline:
+            self._wait.poll(10)
+            self._lane.turn()
         for peer in (self._lane, self._publisher, self._pusher, self._notifications):
             peer.close()
 

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Literal
 
 from gazed_bus.rundir import RunDir
@@ -27,6 +27,8 @@ _LONGEST_BACKOFF_S = 2.0
 _START_S = 90.0
 _HUNG_S = 3.0
 _MOST_UNREAD = 1 << 20
+_LONGEST_LINE = 1 << 20
+_KILLED_S = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -57,11 +59,13 @@ class ManagedProcess:
         self._run = run
         self._on_change = on_change
         self._process: asyncio.subprocess.Process | None = None
-        self._beat_at = 0.0
         self._deaths: deque[float] = deque(maxlen=_BUDGET + 1)
         self._wanted = False
+        self._ending = False
         self._task: asyncio.Task[None] | None = None
-        self._started = asyncio.Event()
+        self._one_end = asyncio.Lock()
+        self._was_ready = False
+        self._first_news = asyncio.Event()
 
     @property
     def pid(self) -> int | None:
@@ -69,38 +73,50 @@ class ManagedProcess:
         return self._process.pid if self._process and self._process.returncode is None else None
 
     def start(self) -> None:
-        """Start the process and keep it running until ``stop``."""
-        if not self._wanted:
-            self._wanted = True
+        """Start the process and keep it running until ``stop``; one that is being stopped is started again then."""
+        self._wanted = True
+        if self._task is None:
             self._deaths.clear()
             self._task = asyncio.get_running_loop().create_task(self._keep_running(), name=self.name)
 
     async def wait_ready(self) -> bool:
         """Wait for the first ``ready``; false if the process ended before it got there."""
-        ready = asyncio.ensure_future(self._started.wait())
-        died = asyncio.ensure_future(self._first_death())
-        await asyncio.wait({ready, died}, return_when=asyncio.FIRST_COMPLETED)
-        for future in (ready, died):
-            future.cancel()
-        return self._started.is_set()
+        await self._first_news.wait()
+        return self._was_ready
 
-    async def stop(self, grace: float) -> None:
-        """End the process: SIGTERM, and SIGKILL after ``grace`` seconds."""
+    def stop(self, grace: float) -> Coroutine[Any, Any, None]:
+        """End the process: SIGTERM, and SIGKILL after ``grace`` seconds. To be awaited.
+
+        The wish counts from the call on: a ``start`` that follows it starts the process again.
+        """
         self._wanted = False
+        return self._end(grace)
+
+    async def _end(self, grace: float) -> None:
+        async with self._one_end:
+            self._ending = True
+            await self._end_process(grace)
+            if self._task:
+                self._task.cancel()
+                await asyncio.gather(self._task, return_exceptions=True)
+                self._task = None
+            self._ending = False
+            self._set("stopped")
+            if self._wanted:
+                self.start()
+
+    async def _end_process(self, grace: float) -> None:
         process = self._process
-        if process and process.returncode is None:
-            process.terminate()
-            try:
-                await asyncio.wait_for(process.wait(), grace)
-            except TimeoutError:
-                _log.error("%s did not end within %.1f s and is killed", self.name, grace)
-                self.kill()
-        if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
-        self._set("stopped")
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), grace)
+        except TimeoutError:
+            _log.error("%s did not end within %.1f s and is killed", self.name, grace)
+            self.kill()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), _KILLED_S)
 
     def kill(self) -> None:
         """End the process at once."""
@@ -122,16 +138,13 @@ class ManagedProcess:
             self.state = state
             self._on_change(self)
 
-    async def _first_death(self) -> None:
-        while not self._deaths:
-            await asyncio.sleep(0.02)
-
     async def _keep_running(self) -> None:
-        while self._wanted:
+        while True:
             self._set("starting")
             code = await self._run_once()
-            if self._is_stopping():
+            if self._ending:
                 return
+            self._first_news.set()
             self.last_exit = code
             self.restarts += 1
             now = time.monotonic()
@@ -146,9 +159,6 @@ class ManagedProcess:
                 _log.error("%s ended with %s and is started again", self.name, _reason(code))
                 self._set("restarting")
                 await asyncio.sleep(min(_LONGEST_BACKOFF_S, 0.1 * 2 ** (recent - 2)) if recent > 1 else 0)
-
-    def _is_stopping(self) -> bool:
-        return not self._wanted
 
     async def _run_once(self) -> int:
         reader, writer = os.pipe()
@@ -166,12 +176,15 @@ class ManagedProcess:
                 sys.executable, "-m", self._module, *self._arguments(),
                 stdin=asyncio.subprocess.PIPE, pass_fds=(writer,), env=environment,
             )  # fmt: skip
+        except OSError as error:
+            _log.error("%s cannot be started: %s", self.name, error)
+            os.close(reader)
+            return os.EX_OSERR
         except BaseException:
             os.close(reader)
             raise
         finally:
             os.close(writer)
-        self._beat_at = time.monotonic()
         watch = asyncio.ensure_future(self._watch(reader))
         try:
             return await self._process.wait()
@@ -182,7 +195,7 @@ class ManagedProcess:
 
     async def _watch(self, descriptor: int) -> None:
         """Read the status pipe; kill the process when it has been silent for too long."""
-        stream = asyncio.StreamReader()
+        stream = asyncio.StreamReader(_LONGEST_LINE)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(descriptor, "rb", 0)
         )
@@ -192,21 +205,27 @@ class ManagedProcess:
                 try:
                     line = await asyncio.wait_for(stream.readline(), limit)
                 except TimeoutError:
+                    if self._ending:
+                        # It has its grace instead: whoever closes files may have no time for a heartbeat.
+                        continue
                     _log.error("%s (%s) has shown no sign of life for %.0f s and is killed", self.name, self.pid, limit)
                     self.kill()
                     return
                 if not line:
                     return
                 self._on_status(json.loads(line))
+        except ValueError as error:
+            _log.error("%s (%s) says what cannot be read and is killed: %s", self.name, self.pid, error)
+            self.kill()
         finally:
             transport.close()
 
     def _on_status(self, message: dict[str, Any]) -> None:
-        self._beat_at = time.monotonic()
         if "ready" in message:
             self.info = message["ready"]
             self._set("ready")
-            self._started.set()
+            self._was_ready = True
+            self._first_news.set()
         else:
             self.stats = message["beat"]
 

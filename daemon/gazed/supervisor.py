@@ -51,7 +51,7 @@ class Supervisor:
         self._processes: dict[str, ManagedProcess] = {}
         self._streams: dict[str, StreamConfig] = config.enabled_streams
         self._format: str = config.frame_publishing.format
-        self._plugin_arguments: dict[str, dict[str, Any]] = {}
+        self._plugin_arguments: dict[str, str] = {}
         self._rates: dict[str, _Rates] = {}
         self._stop = asyncio.Event()
         self._publisher = Publisher(self._run.pub)
@@ -68,7 +68,10 @@ class Supervisor:
         listener = threading.Thread(target=self._listen, args=(loop,), name="notifications")
         try:
             broker = self._add("broker", "gazed_bus.broker", self._broker_arguments)
-            if not await broker.wait_ready():
+            ready = await self._until_ready(broker)
+            if self._stop.is_set():
+                return 0
+            if not ready:
                 return broker.last_exit or 1
             self._log_handler = BusHandler(self._run.push)
             logging.getLogger().addHandler(self._log_handler)
@@ -79,7 +82,7 @@ class Supervisor:
                 self._add_camera(stream)
             if self._format != "jpeg":
                 self._start_plugin(_FRAME_PUBLISHER, {"format": self._format})
-            await self._processes["recorder"].wait_ready()
+            await self._until_ready(self._processes["recorder"])
             ports = broker.info
             _log.info("gazed is ready: Pupil Remote on %s:%s", self._config.daemon.listen, ports["port"])
             _sd_notify(f"READY=1\nSTATUS=listening on {self._config.daemon.listen}:{ports['port']}")
@@ -101,6 +104,13 @@ class Supervisor:
             self._pusher.close()
             self._clock.close()
             self._run.remove()
+
+    async def _until_ready(self, process: ManagedProcess) -> bool:
+        """Wait for the first ``ready`` of a process; false if it dies, or the daemon is to end, before that."""
+        ready, ends = asyncio.ensure_future(process.wait_ready()), asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait({ready, ends}, return_when=asyncio.FIRST_COMPLETED)
+        ends.cancel()
+        return not ready.cancel() and ready.result()
 
     # --- processes --------------------------------------------------------------------------------------------------
 
@@ -138,7 +148,7 @@ class Supervisor:
 
     def _add_camera(self, stream: str) -> None:
         def arguments() -> list[str]:
-            camera = self._streams[stream]
+            camera = self._config.streams[stream]
             settings = {
                 "stream": stream,
                 "source": camera.source,
@@ -163,6 +173,9 @@ class Supervisor:
 
     async def _shut_down(self) -> None:
         _sd_notify("STOPPING=1")
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         recorder, broker = self._processes.get("recorder"), self._processes.get("broker")
         # The recorder first: it closes a running recording, and for that it needs the cameras and the bus.
         if recorder:
@@ -221,6 +234,8 @@ class Supervisor:
         elif name in self._streams:
             del self._streams[name]
             self._spawn(self._processes[name].stop(_GRACE_S))
+        # The recorder must know before the next command which streams a recording has.
+        self._publish_status()
 
     def _start_plugin(self, name: object, arguments: object) -> None:
         if name in _ALWAYS_ON:
@@ -231,8 +246,12 @@ class Supervisor:
         if not isinstance(name, str) or name not in allowed:
             _log.error("start_plugin: %r is not one of the enabled plugins: %s", name, ", ".join(sorted(allowed)))
             return
-        self._plugin_arguments[name] = dict(arguments) if isinstance(arguments, Mapping) else {}
-        self._add(name, "gazed_plugins.host", lambda: [name, json.dumps(self._plugin_arguments[name])])
+        try:
+            self._plugin_arguments[name] = json.dumps(arguments if isinstance(arguments, Mapping) else {})
+        except (TypeError, ValueError) as error:
+            _log.error("start_plugin: the arguments of %s are no JSON: %s", name, error)
+            return
+        self._add(name, "gazed_plugins.host", lambda: [name, self._plugin_arguments[name]])
 
     def _stop_plugin(self, name: object) -> None:
         if isinstance(name, str) and name in self._plugin_arguments:
