@@ -247,6 +247,10 @@ def _nearest(key: str, known: Mapping[str, Any] | list[str], path: tuple[str, ..
 def _settled(config: Config) -> Config:
     """Check what concerns more than one key, and make the root absolute."""
     try:
+        config.to_json()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"command line: {error.object!r}: wanted text in UTF-8") from error
+    try:
         ipaddress.IPv4Address(config.daemon.listen)
     except ValueError:
         raise ConfigError(
@@ -268,8 +272,8 @@ def _settled(config: Config) -> Config:
 
 
 def _absolute(root: str) -> Path:
-    if not root:
-        raise ConfigError("recorder.root is empty: wanted a folder")
+    if not root or "\0" in root:
+        raise ConfigError(f"recorder.root is {root!r}: wanted a folder")
     if root == "~" or root.startswith("~/"):
         home = os.environ.get("HOME", "")
         # A service may have no home, or one that does not exist.

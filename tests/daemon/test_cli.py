@@ -96,6 +96,20 @@ def test_waiting_for_a_daemon_that_does_not_come_ends(nobody):
     assert "not ready after 0.1 s: the daemon does not answer" in result.stderr
 
 
+def test_a_name_that_is_not_utf8_is_shown_and_never_a_traceback(tmp_path):
+    for environment in ({"LC_ALL": "C.UTF-8"}, {"PYTHONIOENCODING": "ascii"}):
+        name = os.fsencode(tmp_path) + b"/\xffn\xc3\xbcn"
+        error = json.loads(start("info", name, "--json", **environment).stdout)["error"]
+        assert os.fsencode(error["message"].removesuffix(" is not a folder")) == name
+        text = start("info", name, **environment)
+        assert text.returncode == 2
+        assert text.stderr.startswith(f"error: {tmp_path}/")
+        assert len(text.stderr.splitlines()) == 2
+    refused = start("config", "show", "--recordings", name)
+    assert refused.returncode == 2
+    assert refused.stderr.endswith(": wanted text in UTF-8\n")
+
+
 def test_user_info_must_be_pairs(nobody):
     result = run("record", "start", "--info", "P01", "--port", nobody)
     assert result.exit_code == 2
@@ -119,6 +133,13 @@ def test_verify_info_and_repair_of_a_good_recording(recording):
     assert f"{described['duration_s']} s\n" in text
     assert f"{described['size_mb']} MB\n" in text
     assert "verified" in run("verify", recording, "--quick").output
+
+
+@pytest.mark.parametrize("command", ["info", "verify"])
+def test_a_name_that_the_terminal_lacks_can_be_shown(command, recording):
+    folder = recording.rename(recording.with_name("\u00fc\u4e2d"))
+    done = start(command, folder, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_damaged_recording_fails_with_exit_code_6(recording):

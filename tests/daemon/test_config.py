@@ -87,7 +87,9 @@ def test_refusals_name_file_key_and_remedy(tmp_path, text, wanted):
         ({"daemon": {"listen": "::1"}}, "daemon.listen: wanted an IPv4 address"),
         ({"daemon": {"pub_port": 5, "sub_port": 5}}, "must differ"),
         ({"recorder": {"floor_mb": 10, "warn_mb": 5}}, "recorder.warn_mb is 5"),
-        ({"recorder": {"root": ""}}, "recorder.root is empty"),
+        ({"recorder": {"root": ""}}, "recorder.root is '': wanted a folder"),
+        ({"recorder": {"root": "a\0b"}}, "wanted a folder"),
+        ({"recorder": {"session_name": "\udcff"}}, "wanted text in UTF-8"),
         ({"streams": {name: {"enabled": False} for name in ("world", "eye0", "eye1")}}, "all are disabled"),
     ],
 )

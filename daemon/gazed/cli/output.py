@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -41,7 +42,7 @@ def connection_options(command: _Command) -> _Command:
 
 def emit_json(value: Mapping[str, Any]) -> None:
     """Print ``value`` as the one object of ``--json``; numbers that JSON lacks become null."""
-    click.echo(json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, default=str))
+    click.echo(json.dumps(_finite(value), allow_nan=False, default=str))
 
 
 def finish(exit_code: int) -> NoReturn:
@@ -57,6 +58,10 @@ class ErrorReporting(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
+        for stream in (sys.stdout, sys.stderr):
+            # A name that the terminal's encoding lacks must not hide what was to be said about it.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except GazedError as error:
