@@ -91,6 +91,8 @@ def test_unknown_plugins_and_garbage_notifications_change_nothing(daemon: Trial)
         ):
             daemon.remote.notify("start_plugin", **body)
             assert "is not one of the enabled plugins" in log.receive(5).payload["msg"]
+        daemon.remote.notify("start_plugin", name="Frame_Publisher", args={"format": b"\x00"})
+        assert "are no JSON" in log.receive(5).payload["msg"]
         daemon.remote.notify("frame_publishing.set_format", format="exe")
         assert log.receive(5) is not None
         daemon.remote.notify("eye_process.should_start.7", eye_id=7)
@@ -101,6 +103,16 @@ def test_unknown_plugins_and_garbage_notifications_change_nothing(daemon: Trial)
     assert {name: process["pid"] for name, process in after.items()} == {
         name: process["pid"] for name, process in before.items()
     }
+
+
+def test_an_eye_that_is_switched_off_and_on_at_once_is_on(daemon: Trial) -> None:
+    first = pid_of(daemon, "eye1")
+    for _ in range(2):
+        daemon.remote.notify("eye_process.should_stop.1", eye_id=1)
+        daemon.remote.notify("eye_process.should_start.1", eye_id=1)
+    wait_for(lambda: pid_of(daemon, "eye1") != first)
+    wait_for(lambda: daemon.remote.status()["streams"]["eye1"]["state"] == "streaming")
+    assert daemon.remote.status()["processes"]["eye1"]["restarts"] == 0
 
 
 def test_ten_thousand_hostile_messages_leave_the_daemon_as_it_was(daemon: Trial) -> None:
@@ -170,6 +182,15 @@ def test_a_crash_loop_uses_up_its_budget_and_is_then_left_alone_for_a_while() ->
     assert process.restarts == 6
     assert process.last_exit == 1
     assert process.state == "stopped"
+
+
+def test_a_daemon_that_is_ended_while_it_starts_ends(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "gazed", "run", "--port", "0", "--recordings", str(tmp_path)]
+    with subprocess.Popen([*command, "--profile", "simulated"]) as starting:
+        daemon = psutil.Process(starting.pid)
+        wait_for(lambda: any("gazed_bus.broker" in child.cmdline() for child in daemon.children()))
+        starting.terminate()
+        assert starting.wait(10) == 0
 
 
 def test_a_daemon_that_is_gone_is_reported_as_such() -> None:

@@ -1,0 +1,108 @@
+"""The camera process's loop, with a source that has no device."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+import zmq
+
+from gazed_bus.frame import Frame, StreamInfo
+from gazed_bus.lane import Hello, LaneReceiver
+from gazed_bus.rundir import RunDir
+from gazed_capture.camera import Camera, CameraSettings
+from gazed_capture.source import DeviceInfo, SourceStats
+from gazed_timesync import PupilClock, host_now
+
+
+class Endless:
+    """A source that has a frame whenever it is asked."""
+
+    def __init__(self, stream: str = "eye0", options: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
+        self._sequence = 0
+
+    def open(self) -> StreamInfo:
+        return StreamInfo("eye0", "test", "camera", "1", 64, 48, 100.0, "jpeg", "arrival")
+
+    def read(self, timeout: float) -> Frame | None:  # noqa: ARG002
+        self._sequence += 1
+        now = host_now()
+        return Frame("eye0", self._sequence, now, now, None, 64, 48, "jpeg", b"\xff\xd8")
+
+    def stats(self) -> SourceStats:
+        return SourceStats()
+
+    def close(self) -> None:
+        self._sequence = 0
+
+    @classmethod
+    def devices(cls) -> list[DeviceInfo]:
+        return []
+
+
+@pytest.fixture
+def recorder(run_dir: RunDir) -> Iterator[LaneReceiver]:
+    receiver = LaneReceiver(run_dir.lane)
+    yield receiver
+    receiver.close()
+
+
+def recording_camera(run: RunDir, clock: PupilClock, recorder: LaneReceiver) -> tuple[Camera, bytes]:
+    camera = Camera(CameraSettings("eye0", "test"), Endless(), run, clock)
+    identity = b""
+    while not identity:
+        camera.turn()
+        while (event := recorder.receive()) is not None:
+            if isinstance(event, Hello) and event.state == "streaming":
+                identity = event.identity
+    recorder.start(identity, 7, 0)
+    while not camera.stats()["held"]:
+        camera.turn()
+    return camera, identity
+
+
+def test_a_camera_that_ends_hands_over_what_it_holds(
+    run_dir: RunDir, clock: PupilClock, recorder: LaneReceiver
+) -> None:
+    camera, _ = recording_camera(run_dir, clock, recorder)
+    for _ in range(1000):
+        camera.turn()
+    held = camera.stats()["held"]
+    ending = threading.Thread(target=camera.close)
+    ending.start()
+    got = 0
+    while ending.is_alive():
+        recorder.socket.poll(10, zmq.POLLIN)
+        while (event := recorder.receive()) is not None:
+            if isinstance(event, tuple):
+                got += 1
+                recorder.confirm(event[0], event[1].captured_ns)
+    ending.join()
+    assert held > 1000
+    assert got == held
+
+
+def test_the_loop_makes_no_garbage_for_the_collector_that_is_off(
+    run_dir: RunDir, clock: PupilClock, recorder: LaneReceiver
+) -> None:
+    camera, _ = recording_camera(run_dir, clock, recorder)
+
+    def turns(count: int) -> None:
+        for _ in range(count):
+            camera.turn()
+            while (event := recorder.receive()) is not None:
+                if isinstance(event, tuple):
+                    recorder.confirm(event[0], event[1].captured_ns)
+
+    turns(200)
+    gc.collect()
+    gc.disable()
+    try:
+        turns(2000)
+        assert gc.collect() < 50
+    finally:
+        gc.enable()
+        camera.close()
