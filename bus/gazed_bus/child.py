@@ -60,8 +60,6 @@ class Child:
         """Take over the signals and the log of this process and watch the parent."""
         child = cls(name)
         signal.signal(signal.SIGTERM, child._on_signal)
-        # Ctrl-C reaches the whole group; the supervisor alone decides in which order its children end.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         log_to_bus(name, child.run)
         threading.Thread(target=child._watch_parent, name="parent", daemon=True).start()
         return child

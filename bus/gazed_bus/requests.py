@@ -18,7 +18,7 @@ import msgspec
 
 from gazed_bus.codec import Message
 from gazed_bus.errors import BusError
-from gazed_timesync import PupilClock
+from gazed_timesync import PupilClock, host_now
 
 __all__ = ["OUTCOME_TOPICS", "Reply", "Requests"]
 
@@ -155,6 +155,8 @@ class Requests:
 
     def _start(self, request: Start, reply: Reply) -> None:
         fields = {key: value for key, value in msgspec.structs.asdict(request).items() if value is not None}
+        # A recorder that was away must not start what nobody waits for any more.
+        fields["expires_ns"] = host_now() + round(_START_WAIT_S * 1e9)
         self._ask("recording.should_start", fields, "started a recording", _START_WAIT_S, reply)
 
     def _stop(self, request: Stop, reply: Reply) -> None:

@@ -57,7 +57,8 @@ class Camera:
         self._source = source
         self._clock = clock
         self._lane = LaneSender(run.lane, settings.stream, limit_bytes=settings.lane_buffer_bytes)
-        self._publisher = Publisher(run.pub)
+        # Frames are large: while the broker is away, only the last few wait for it.
+        self._publisher = Publisher(run.pub, hwm=64)
         self._pusher = Pusher(run.push)
         self._notifications = Subscriber(run.sub, ["notify.frame_publishing.set_format", "notify.meta.should_doc"])
         self._publish: FrameFormat = settings.publish

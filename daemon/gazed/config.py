@@ -56,7 +56,7 @@ class RecorderConfig(msgspec.Struct, frozen=True):
     floor_mb: Annotated[int, msgspec.Meta(ge=1)]
     warn_mb: Annotated[int, msgspec.Meta(ge=1)]
     lane_buffer_mb: Annotated[int, msgspec.Meta(ge=1, le=4096)]
-    start_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=60)]
+    start_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=2.5)]
     user_info: dict[str, str]
 
 

@@ -174,7 +174,7 @@ class ManagedProcess:
         try:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", self._module, *self._arguments(),
-                stdin=asyncio.subprocess.PIPE, pass_fds=(writer,), env=environment,
+                stdin=asyncio.subprocess.PIPE, pass_fds=(writer,), env=environment, start_new_session=True,
             )  # fmt: skip
         except OSError as error:
             _log.error("%s cannot be started: %s", self.name, error)

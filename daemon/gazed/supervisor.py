@@ -31,6 +31,8 @@ __all__ = ["Supervisor"]
 _STATUS_S = 0.5
 _RECORDER_GRACE_S = 7.0
 _GRACE_S = 1.5
+# Signals come in pairs, to the process and to its group: only one that comes later is somebody who will not wait.
+_IMPATIENT_S = 1.0
 _FORMATS = ("jpeg", "yuv", "bgr", "gray")
 _FRAME_PUBLISHER = "Frame_Publisher"
 _ALWAYS_ON = ("Annotation_Capture", "Recorder")
@@ -57,6 +59,7 @@ class Supervisor:
         self._publisher = Publisher(self._run.pub)
         self._pusher = Pusher(self._run.push)
         self._listening = False
+        self._signal_at = 0.0
         self._log_handler: BusHandler | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -186,10 +189,12 @@ class Supervisor:
             await broker.stop(_GRACE_S)
 
     def _on_signal(self) -> None:
-        if self._stop.is_set():
-            _log.warning("second signal: killing what is left")
+        now = time.monotonic()
+        if self._stop.is_set() and now - self._signal_at > _IMPATIENT_S:
+            _log.warning("another signal: killing what is left")
             for process in self._processes.values():
                 process.kill()
+        self._signal_at = now
         self._stop.set()
 
     # --- notifications ----------------------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from array import array
+import struct
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,12 +21,16 @@ __all__ = ["LONGEST_GAP", "FragmentWriter", "VideoCodec", "finish", "mjpeg_codec
 LONGEST_GAP = 2**31 - 1
 """Longest time between two frames, microseconds (35 min): readers take the 32-bit duration for a signed number."""
 _LONE_FRAME_US = 33_333
+_ROW = struct.Struct("<IIB")
+_ROW_DTYPE = np.dtype([("size", "<u4"), ("delta", "<u4"), ("key", "u1")])
+_MOST_ROWS = 4096 * _ROW.size
 
 
 class FragmentWriter:
     """One video file that is being recorded: one system call a frame, nothing held back.
 
-    It keeps 9 bytes of memory a frame for the index. Not safe for use from two threads at once, except ``sync``.
+    What the index needs, 9 bytes a frame, gathers in a nameless file beside it, so that memory stays flat. Not safe for
+    use from two threads at once, except ``sync``.
     """
 
     def __init__(self, path: Path, codec: VideoCodec) -> None:
@@ -36,9 +42,8 @@ class FragmentWriter:
         """
         self.path = path
         self.codec = codec
-        self._sizes = array("I")
-        self._deltas = array("I")
-        self._keys = bytearray()
+        self._frames = 0
+        self._rows = bytearray()
         self._last_us = 0
         start = preamble(codec)
         self._start = len(start)
@@ -46,6 +51,7 @@ class FragmentWriter:
         self._end = 0
         try:
             self._put([start], len(start))
+            self._spilled = tempfile.TemporaryFile(dir=path.parent, buffering=0)  # noqa: SIM115 - closed with the video
         except OSError:
             os.close(self._fd)
             path.unlink()
@@ -61,26 +67,29 @@ class FragmentWriter:
             OSError: it could not be written; the file ends with the frame before.
         """
         delta = pts_us - self._last_us
-        if not self._sizes and pts_us:
+        if not self._frames and pts_us:
             raise ValueError(f"{self.path}: the first frame is at 0 us, not at {pts_us}")
-        if self._sizes and not 0 < delta <= LONGEST_GAP:
+        if self._frames and not 0 < delta <= LONGEST_GAP:
             self._refuse(delta)
         view = memoryview(payload)
         size = view.nbytes
         head = fragment_head(record, size)
         offset = self._end + len(head)
-        tail = fragment_tail(len(self._sizes) + 1, offset, size, pts_us, delta or _LONE_FRAME_US, key)
+        tail = fragment_tail(self._frames + 1, offset, size, pts_us, delta or _LONE_FRAME_US, key)
         self._put([head, view, tail], fragment_size(size))
-        self._sizes.append(size)
-        self._deltas.append(delta)
-        self._keys.append(key)
+        self._frames += 1
+        self._rows += _ROW.pack(size, delta, key)
         self._last_us = pts_us
+        if len(self._rows) >= _MOST_ROWS:
+            self._spill()
 
     def undo(self) -> None:
         """Take back the last frame."""
-        self._keys.pop()
-        self._last_us -= self._deltas.pop()
-        self._end -= fragment_size(self._sizes.pop())
+        size, delta, _ = _ROW.unpack(self._rows[-_ROW.size :])
+        del self._rows[-_ROW.size :]
+        self._frames -= 1
+        self._last_us -= delta
+        self._end -= fragment_size(size)
         self._cut()
 
     def sync(self) -> None:
@@ -94,23 +103,26 @@ class FragmentWriter:
             OSError: there was no room for the index. The file is closed and can be read as ``abandon`` leaves it.
         """
         try:
-            sizes = np.asarray(self._sizes, np.int64)
-            dts = np.cumsum(np.asarray(self._deltas, np.int64))
-            keys = np.flatnonzero(np.frombuffer(self._keys, np.uint8))
+            self._spilled.seek(0)
+            rows = np.frombuffer(self._spilled.read() + self._rows, _ROW_DTYPE)
+            sizes = rows["size"].astype(np.int64)
+            dts = np.cumsum(rows["delta"], dtype=np.int64)
+            keys = np.flatnonzero(rows["key"])
             padded = HEAD_SIZE + sizes + -sizes % 16
             offsets = self._start + np.cumsum(padded + TAIL_SIZE) - sizes - TAIL_SIZE
             finish(self._fd, self._end, index(self.codec, sizes, offsets, dts, keys))
         finally:
-            os.close(self._fd)
+            self.abandon()
 
     def abandon(self) -> None:
         """Close the file as it is: a fragmented mp4, which ``repair_video`` can complete."""
         os.close(self._fd)
+        self._spilled.close()
 
     @property
     def frames(self) -> int:
         """Frames in the file."""
-        return len(self._sizes)
+        return self._frames
 
     @property
     def size(self) -> int:
@@ -121,6 +133,12 @@ class FragmentWriter:
     def last_us(self) -> int:
         """Time of the last frame, microseconds; 0 before the first."""
         return self._last_us
+
+    def _spill(self) -> None:
+        """Move all rows but the last, which ``undo`` may want, out of memory; on a full disk they stay."""
+        ready = len(self._rows) - _ROW.size
+        with contextlib.suppress(OSError):
+            del self._rows[: self._spilled.write(self._rows[:ready])]
 
     def _put(self, parts: Sequence[bytes | memoryview], size: int) -> None:
         try:

@@ -34,7 +34,7 @@ from gazed_recorder.outcome import complete, describe, echo, failure, refusal
 from gazed_recorder.repair import repair_unfinished
 from gazed_recorder.session import RecorderSettings, Session, StartRequest
 from gazed_recorder.space import free_bytes
-from gazed_timesync import GazedError, PupilClock
+from gazed_timesync import GazedError, PupilClock, host_now
 
 __all__ = ["Recorder"]
 
@@ -237,6 +237,8 @@ class Recorder:
             if self._session:
                 running = f"a recording is running already: {self._session.folder}"
                 raise refusal(running, "already-recording", "stop it first: gazed record stop")
+            if wanted.expires_ns is not None and host_now() > wanted.expires_ns:
+                raise refusal("whoever asked for the recording has given up", "expired", "ask again")
             if self._closed_by < math.inf:
                 raise refusal("the daemon ends", "daemon-ended", "start it again: gazed run")
             streams = [name for name in self._streams if name == "world" or wanted.record_eye]

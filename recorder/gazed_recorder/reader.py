@@ -164,9 +164,9 @@ def _read_info(folder: Path) -> PlayerInfo:
     try:
         found = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        raise NotARecording(
-            f"{folder} holds no {PLAYER_INFO}", hint="name the folder of one recording, such as 2026_03_01/000"
-        ) from None
+        torn = (folder / MANIFEST).exists()
+        hint = f"gazed repair {folder}" if torn else "name the folder of one recording, such as 2026_03_01/000"
+        raise NotARecording(f"{folder} holds no {PLAYER_INFO}", hint=hint) from None
     except (OSError, ValueError, RecursionError) as error:
         raise DamagedFile(f"{path}: {error}", hint=f"gazed repair {folder}") from error
     if not isinstance(found, dict):

@@ -116,6 +116,8 @@ def settle(folder: Path, manifest: Manifest, progress: Callable[[float], None] |
             progress(done / total)
     for name, report in manifest.streams.items():
         if name not in videos and name not in logs:
+            if report.written:
+                settled.problems.append(f"{name}: its file is gone, and {report.written} records with it")
             _balance(report, 0, 0)
     return settled
 

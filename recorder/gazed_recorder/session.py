@@ -60,6 +60,8 @@ class StartRequest(msgspec.Struct, frozen=True):
     record_eye: bool | int = True
     user_info: dict[str, str] | None = None
     mode: Mode | None = None
+    expires_ns: int | None = None
+    """Host time after which nobody waits for the recording any more."""
 
     @classmethod
     def parse(cls, notification: Mapping[str, Any]) -> StartRequest:

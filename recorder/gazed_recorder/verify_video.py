@@ -43,7 +43,7 @@ class PartCheck:
         except DamagedFile as error:
             self.add(error.message)
         except OSError as error:
-            self.add(str(error))
+            self.add(f"{error.filename}: {error.strerror}")
 
     def add(self, problem: str) -> None:
         """Keep a problem; of many in one file, the first twenty."""

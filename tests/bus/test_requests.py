@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gazed_bus.codec import Message
 from gazed_bus.errors import NotDelivered
 from gazed_bus.requests import OUTCOME_TOPICS, Requests
-from gazed_timesync import PupilClock
+from gazed_timesync import PupilClock, host_now
 
 LATER = 1e12
 
@@ -67,6 +67,7 @@ def test_start_is_answered_when_its_recording_has_started(desk: Desk) -> None:
     answers = desk.ask(request="start", session_name="a b", record_eye=False, user_info={"name": "x"}, mode="h264")
     ((topic, payload),) = desk.pushed
     request = payload.pop("request")
+    assert 0 < payload.pop("expires_ns") - host_now() <= 3_000_000_000
     assert topic == "notify.recording.should_start"
     assert payload == {
         "subject": "recording.should_start",
@@ -87,7 +88,7 @@ def test_start_is_answered_when_its_recording_has_started(desk: Desk) -> None:
 def test_start_has_defaults(desk: Desk) -> None:
     desk.ask(request="start")
     fields = {"subject": "recording.should_start", "session_name": "", "record_eye": True}
-    assert {key: value for key, value in desk.pushed[0][1].items() if key != "request"} == fields
+    assert {key: value for key, value in desk.pushed[0][1].items() if key not in ("request", "expires_ns")} == fields
 
 
 @pytest.mark.parametrize("request_name", ["start", "stop"])

@@ -257,6 +257,19 @@ def test_sigterm_closes_a_running_recording_in_under_ten_seconds(tmp_path: Path)
     assert_sound(folder)
 
 
+def test_signals_that_come_in_pairs_or_to_the_whole_group_close_a_recording_too(tmp_path: Path) -> None:
+    with small_daemon(tmp_path) as daemon:
+        folder = daemon.remote.start("terminated twice").rec_path
+        record_on(folder)
+        os.killpg(daemon.process, signal.SIGTERM)
+        os.kill(daemon.process, signal.SIGTERM)
+        os.kill(daemon.process, signal.SIGINT)
+        daemon.close()
+    manifest = assert_sound(folder)
+    assert (manifest.state, manifest.stop_reason) == ("complete", "daemon ended")
+    assert all(manifest.streams[stream].dropped == {} for stream in STREAMS)
+
+
 def kill_at_random(tmp_path: Path, trials: int, seed: int) -> None:
     """Kill processes at random moments of recordings; every folder must be whole after a repair."""
     dice = random.Random(seed)

@@ -275,6 +275,12 @@ def test_a_start_during_the_stop_waits_for_it_and_every_stop_is_answered(stage: 
     assert Path(said[2]["rec_path"]) != first
 
 
+def test_what_nobody_waits_for_any_more_is_not_started(stage: Stage, tmp_path: Path) -> None:
+    stage.ask("should_start", "late", expires_ns=host_now() - 1)
+    assert stage.hear("failed", "late")["code"] == "expired"
+    assert not list(tmp_path.rglob("manifest.json"))
+
+
 def test_of_two_starts_at_once_the_second_is_refused(stage: Stage) -> None:
     stage.ask("should_start", "a")
     stage.ask("should_start", "b")

@@ -56,6 +56,25 @@ def test_times_and_packets_read_back_exactly_before_and_after_finishing(tmp_path
     assert packets(path) == expected
 
 
+def test_the_index_of_a_long_video_is_not_kept_in_memory(tmp_path):
+    path = tmp_path / "v.mp4"
+    writer = FragmentWriter(path, CODEC)
+    count = 3 * 4096 + 7
+    gaps = np.random.default_rng(3).integers(1, 9_000, count)
+    times = np.concatenate([[0], np.cumsum(gaps)[:-1]]).tolist()
+    for number, time in enumerate(times):
+        payload = number.to_bytes(3, "big") + bytes(number % 5)
+        writer.write(b"taken back", time, RECORD, key=False)
+        writer.undo()
+        writer.write(payload, time, RECORD, key=number % 30 == 0)
+        assert len(writer._rows) <= 4096 * 9
+    writer.finalise()
+    assert [name.name for name in tmp_path.iterdir()] == ["v.mp4"]
+    found = packets(path)
+    assert [pts for pts, _, _ in found] == times
+    assert [int.from_bytes(payload[:3], "big") for _, _, payload in found] == list(range(count))
+
+
 @pytest.fixture
 def jittery() -> list[int]:
     rng = np.random.default_rng(5)

@@ -132,4 +132,7 @@ def _status_view(current: dict[str, Any]) -> Group:
     for name, process in current["processes"].items():
         processes.add_row(escape(name), str(process["state"]), str(process["restarts"]))
     head = f"recording: {current['recording'] or 'none'}    time: {current['time']:.3f}    listen: {current['listen']}"
-    return Group(escape(head), streams, processes)
+    room = f"video: {current['gb_per_hour']:.1f} GB an hour as the cameras deliver it"
+    if current["free_gb"] is not None:
+        room += f"    free: {current['free_gb']:.0f} GB"
+    return Group(escape(head), room, streams, processes)
