@@ -308,7 +308,7 @@ class Recorder:
         self._pointer.unlink(missing_ok=True)
         self._clock.release()
         # Closing an hour of video takes longer than this loop may be silent.
-        work = (session, course, self._pusher.sibling(), self._clock, self._in_a_hurry)
+        work = (session, course, self._pusher.sibling(), self._clock, lambda: time.monotonic() > self._closed_by)
         thread = threading.Thread(target=complete, args=work, name="finish")
         self._finishing.append(thread)
         thread.start()
@@ -356,9 +356,6 @@ class Recorder:
 
     def _notify(self, subject: str, **fields: Any) -> None:
         self._pusher.notify({"subject": subject, "timestamp": self._clock.now(), **fields})
-
-    def _in_a_hurry(self) -> bool:
-        return time.monotonic() > self._closed_by
 
     def _resume(self) -> None:
         try:
