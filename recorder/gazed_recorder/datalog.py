@@ -84,12 +84,13 @@ class DatumLog:
         OSError: a file cannot be made.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, known: tuple[int, int] = (0, 0)) -> None:
+        """Open the log; ``known`` datums and bytes of an existing one are known to be good and are not read again."""
         self.name = name
         # The data first: what a kill leaves between the two is a log without timestamps, which can be made again.
         self._file = os.open(folder / f"{name}.pldata", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
-            repair_log(folder, name)
+            repair_log(folder, name, known)
             self._stamps = GrowingArray.resume(folder / f"{name}_timestamps.npy", STAMP_DTYPE)
         except BaseException:
             os.close(self._file)
@@ -204,17 +205,20 @@ class PldataReader:
         DamagedFile: something else is there; the message names the offset.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, count: int = 0, end: int = 0) -> None:
+        """Read ``path`` behind its first ``count`` records, which end at byte ``end``."""
         self._path = path
-        self.count = 0
-        self.end = 0
+        self._from = (count, end)
+        self.count, self.end = self._from
         self.torn = 0
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
-        self.count = self.end = self.torn = 0
+        self.count, self.end = self._from
+        self.torn = 0
         try:
             with self._path.open("rb", buffering=1 << 20) as file:
                 total = os.fstat(file.fileno()).st_size
+                file.seek(self.end)
                 while self.end < total:
                     record = self._read(file, total)
                     if record is None:
@@ -283,15 +287,20 @@ class LogRepair:
     """Timestamps written again from the records."""
 
 
-def repair_log(folder: Path, name: str) -> LogRepair:
+def repair_log(folder: Path, name: str, known: tuple[int, int] = (0, 0)) -> LogRepair:
     """Make ``<name>.pldata`` and its timestamps agree: whole records win. A log in order is left untouched.
+
+    ``known`` is a number of records from the start, and the bytes they take, that need not be read again; where the
+    files do not bear it out, everything is read.
 
     Raises:
         DamagedFile: the data is damaged beyond a torn end; nothing was changed.
     """
     path, stamps_path = folder / f"{name}.pldata", folder / f"{name}_timestamps.npy"
-    reader = PldataReader(path)
-    last = b""
+    if known != (0, 0) and (path.stat().st_size < known[1] or _rows(stamps_path) < known[0]):
+        known = (0, 0)
+    reader = PldataReader(path, *known)
+    last: bytes | None = None
     for record in reader:
         last = record[1]
     whole = _in_step(stamps_path, reader.count, last)
@@ -301,14 +310,16 @@ def repair_log(folder: Path, name: str) -> LogRepair:
         os.truncate(path, reader.end)
     if whole:
         return LogRepair(reader.count, reader.torn, 0, 0)
+    kept = read_array(stamps_path, STAMP_DTYPE)[: known[0]] if known[0] else np.zeros(0, STAMP_DTYPE)
     values = array("d")
-    for _, payload in PldataReader(path):
+    for _, payload in PldataReader(path, *known):
         try:
             values.append(check_datum(payload)[1])
         except MessageError as error:
-            raise DamagedFile(f"{path}: record {len(values)}: {error.message}") from error
+            raise DamagedFile(f"{path}: record {known[0] + len(values)}: {error.message}") from error
     before = _rows(stamps_path)
-    replace_file(stamps_path, array_file(np.frombuffer(values, STAMP_DTYPE)), durable=False)
+    stamps = np.concatenate([kept, np.frombuffer(values, STAMP_DTYPE)])
+    replace_file(stamps_path, array_file(stamps), durable=False)
     return LogRepair(reader.count, reader.torn, max(0, before - reader.count), max(0, reader.count - before))
 
 
@@ -319,11 +330,11 @@ def _rows(stamps: Path) -> int:
         return 0
 
 
-def _in_step(stamps: Path, count: int, last: bytes) -> bool:
-    """Tell whether there is one timestamp for each record; that of the last record is compared."""
+def _in_step(stamps: Path, count: int, last: bytes | None) -> bool:
+    """Tell whether there is one timestamp for each record; that of the last record, if it was read, is compared."""
     try:
         found = read_array(stamps, STAMP_DTYPE)
         exact = len(found) == count and stamps.read_bytes() == array_file(found)
-        return exact and (count == 0 or float(found[-1]) == check_datum(last)[1])
+        return exact and (last is None or float(found[-1]) == check_datum(last)[1])
     except (DamagedFile, MessageError):
         return False

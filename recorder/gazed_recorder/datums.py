@@ -133,7 +133,7 @@ class DatumWriter:
     def _account(self) -> None:
         for name, log in self._logs.items():
             report = self._report(name)
-            report.written = log.count
+            report.written, report.size = log.count, log.size
             if new := log.dropped - self._dropped.get(name, 0):
                 self._dropped[name] = log.dropped
                 report.drop("disk", new)
@@ -147,7 +147,8 @@ class DatumWriter:
 
     def _log(self, name: str) -> DatumLog:
         if name not in self._logs:
-            self._logs[name] = DatumLog(self._folder, name)
+            report = self._report(name)
+            self._logs[name] = DatumLog(self._folder, name, known=(report.written, report.size))
             self._report(name).written = self._logs[name].count
         return self._logs[name]
 

@@ -14,11 +14,16 @@ import msgspec
 from gazed_recorder.atomic import replace_file
 from gazed_recorder.errors import DamagedFile, NotARecording
 
-__all__ = ["MANIFEST", "ClockReading", "FileSum", "Gap", "Manifest", "Mode", "Part", "StreamReport"]
+__all__ = ["MANIFEST", "ClockReading", "FileSum", "Gap", "Manifest", "Mode", "Part", "StreamReport", "codec_of"]
 
 Mode = Literal["jpeg", "h264", "mpeg4"]
 MANIFEST = "manifest.json"
 _MOST_GAPS = 1000
+
+
+def codec_of(mode: Mode) -> str:
+    """Return the name of the codec that a mode writes, as ``Part`` has it."""
+    return "mjpeg" if mode == "jpeg" else mode
 
 
 class ClockReading(msgspec.Struct, frozen=True):
@@ -66,6 +71,8 @@ class StreamReport(msgspec.Struct):
     received: int = 0
     written: int = 0
     dropped: dict[str, int] = {}
+    size: int = 0
+    """Bytes of the log that hold ``written`` datums; 0 for videos."""
     missed: int = 0
     """Frames the source knows it never got from the device."""
     lost: int = 0

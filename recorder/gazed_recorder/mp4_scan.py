@@ -29,9 +29,9 @@ from gazed_recorder.mp4_boxes import (
 )
 from gazed_recorder.mp4_fragment import HEAD_SIZE, MAGIC, TAIL_SIZE, read_head, read_tail
 from gazed_recorder.mp4_write import LONGEST_GAP, finish
-from gazed_recorder.records import FRAME_DTYPE
+from gazed_recorder.records import FRAME_DTYPE, FrameRecord
 
-__all__ = ["Mp4Scan", "repair_video", "scan"]
+__all__ = ["Mp4Scan", "last_frame", "repair_video", "scan"]
 
 _MOST_PREAMBLE = 4096
 _LONGEST_HEAD = HEAD_SIZE + 15
@@ -127,6 +127,29 @@ def repair_video(path: Path) -> Mp4Scan:
         finally:
             os.close(fd)
     return found
+
+
+def last_frame(path: Path) -> tuple[int, FrameRecord] | None:
+    """Return the number (from 1) and the record of the last whole frame, looking from the end of the file only.
+
+    ``None`` if there is none. What stands before that frame is not looked at.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    if not path.stat().st_size:
+        return None
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+        at = len(data)
+        while (at := data.rfind(MAGIC, 0, at)) >= 8:
+            head = read_head(data[at - 8 : at - 8 + _LONGEST_HEAD])
+            if head is not None:
+                record, before, size = head
+                offset = at - 8 + before
+                tail = read_tail(data[offset + size : offset + size + TAIL_SIZE], offset, size)
+                if tail is not None:
+                    return tail[0], record
+    return None
 
 
 def _scan(path: Path, fd: int) -> Mp4Scan:

@@ -17,12 +17,12 @@ from gazed_recorder.finish import finish
 from gazed_recorder.folder import FolderLock
 from gazed_recorder.info import PLAYER_INFO
 from gazed_recorder.layout import log_names, video_parts
-from gazed_recorder.manifest import MANIFEST, ClockReading, Gap, Manifest, Part, StreamReport
-from gazed_recorder.mp4_scan import scan
+from gazed_recorder.manifest import MANIFEST, ClockReading, Gap, Manifest, Part, StreamReport, codec_of
+from gazed_recorder.mp4_scan import last_frame, scan
 from gazed_recorder.space import RESERVE
 from gazed_recorder.video import PartRepair, repair_part
 
-__all__ = ["Repair", "Settled", "repair", "repair_unfinished", "settle"]
+__all__ = ["Repair", "Settled", "repair", "repair_unfinished", "resume_point", "settle"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,30 @@ def settle(folder: Path, manifest: Manifest, progress: Callable[[float], None] |
     return settled
 
 
+def resume_point(folder: Path, manifest: Manifest) -> dict[str, int]:
+    """Bring the accounts of the videos up to what is on disk, and return the ``captured_ns`` of each one's last frame.
+
+    For a recorder that goes on where a killed one stopped: only the ends of the files are read, and nothing is changed.
+    ``settle`` has to follow when the recording ends.
+
+    Raises:
+        OSError: a video cannot be read.
+    """
+    last: dict[str, int] = {}
+    for stream, stems in video_parts(folder).items():
+        report = manifest.streams.setdefault(stream, StreamReport(kind="video"))
+        known = {part.file: part for part in report.parts}
+        report.parts = []
+        for stem in stems:
+            if found := last_frame(folder / f"{stem}.mp4"):
+                part = known.get(f"{stem}.mp4") or Part(f"{stem}.mp4", codec=codec_of(manifest.mode))
+                part.frames, record = found
+                report.parts.append(part)
+                report.last, last[stream] = record.timestamp, record.captured_ns
+        report.written = sum(part.frames for part in report.parts)
+    return last
+
+
 def _settle_video(folder: Path, stream: str, stems: list[str], report: StreamReport, settled: Settled) -> None:
     parts: list[Part] = []
     repairs: list[PartRepair] = []
@@ -144,7 +168,7 @@ def _settle_video(folder: Path, stream: str, stems: list[str], report: StreamRep
         _add_gaps(report, rows["timestamp"], rows["sequence"])
         report.first, report.last = float(rows["timestamp"][0]), float(rows["timestamp"][-1])
         settled.last[stream] = int(rows["captured_ns"][-1])
-    _balance(report, sum(part.frames for part in parts), sum(part.lost for part in repairs))
+    _balance(report, sum(part.frames for part in parts), repairs[-1].lost if repairs else 0)
 
 
 def _add_gaps(report: StreamReport, timestamps: np.ndarray, numbers: np.ndarray) -> None:

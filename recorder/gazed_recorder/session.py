@@ -23,7 +23,7 @@ from gazed_recorder.finish import finish
 from gazed_recorder.folder import FolderLock, NewFolder, make_folder
 from gazed_recorder.info import write_player_info, write_user_info
 from gazed_recorder.manifest import ClockReading, Manifest, Mode, StreamReport
-from gazed_recorder.repair import settle
+from gazed_recorder.repair import resume_point, settle
 from gazed_recorder.space import DiskGuard, Reserve
 from gazed_recorder.stream import StreamWriter
 from gazed_timesync import PupilClock, read_clock_pair
@@ -108,6 +108,7 @@ class Session:
         self._saved_at = self._clocks_at = time.monotonic()
         self._announced_drops: dict[str, int] = {}
         self._warned_low = False
+        self._torn = False
         self._syncing = threading.Lock()
         self._stop_sync = threading.Event()
         self._sync_error: OSError | None = None
@@ -168,7 +169,7 @@ class Session:
 
     @classmethod
     def resume(cls, folder: Path, settings: RecorderSettings, clock: PupilClock) -> Session:
-        """Go on with a recording whose recorder died: settle what it left, and write the next parts.
+        """Go on with a recording whose recorder died, in the next parts; what it left torn is settled at the end.
 
         Raises:
             RecordingRefused: somebody else writes there, or the folder is gone.
@@ -179,9 +180,7 @@ class Session:
         lock = FolderLock(folder)
         try:
             manifest = Manifest.load(folder)
-            settled = settle(folder, manifest)
-            for problem in settled.problems:
-                _log.error("%s", problem)
+            last = resume_point(folder, manifest)
             manifest.events.append({"event": "recorder-restarted", "timestamp": clock.now()})
             session = cls(folder, lock, manifest, settings, clock)
         except BaseException:
@@ -189,8 +188,9 @@ class Session:
             raise
         # Cameras that served the recording may hold frames of it, and have yet to say that they are there.
         session._awaited = {name for name, report in manifest.streams.items() if report.kind == "video"}
-        for stream, captured_ns in settled.last.items():
+        for stream, captured_ns in last.items():
             session._add_writer(stream, captured_ns)
+        session._torn = True
         session._save()
         return session
 
@@ -319,7 +319,8 @@ class Session:
         """
         try:
             self._close_streams()
-            for problem in finish(self.folder, self.manifest, hurry=hurry):
+            problems = settle(self.folder, self.manifest).problems if self._torn else []
+            for problem in [*problems, *finish(self.folder, self.manifest, hurry=hurry)]:
                 _log.error("%s: %s", self.folder, problem)
         finally:
             self._lock.release()

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from gazed_bus.frame import StreamInfo
 from gazed_bus.lane import Ended, FrameHeader
 from gazed_recorder.encoder import EncodedPart
-from gazed_recorder.manifest import Gap, Mode, Part, StreamReport
+from gazed_recorder.manifest import Gap, Mode, Part, StreamReport, codec_of
 from gazed_recorder.mp4_write import LONGEST_GAP, mjpeg_codec
 from gazed_recorder.records import FrameRecord
 from gazed_recorder.refused import FrameRefused
@@ -178,8 +178,7 @@ class StreamWriter:
             else:
                 self._part = EncodedPart(self._folder, stem, self._mode, *size, fps)
             self._size = size
-            codec = "mjpeg" if self._mode == "jpeg" else self._mode
-            self.report.parts.append(Part(file=f"{stem}.mp4", codec=codec))
+            self.report.parts.append(Part(file=f"{stem}.mp4", codec=codec_of(self._mode)))
         return self._part
 
     def _note_gap(self, camera: bytes, header: FrameHeader, info: StreamInfo | None) -> None:

@@ -103,8 +103,10 @@ def test_an_existing_log_goes_on(tmp_path: Path) -> None:
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(cut=st.integers(0, 500), rows=st.integers(0, 6), partial=st.integers(0, 7))
-def test_a_log_torn_anywhere_keeps_every_whole_record(tmp_path: Path, cut: int, rows: int, partial: int) -> None:
+@given(cut=st.integers(0, 500), rows=st.integers(0, 6), partial=st.integers(0, 7), known=st.integers(0, 6))
+def test_a_log_torn_anywhere_keeps_every_whole_record(
+    tmp_path: Path, cut: int, rows: int, partial: int, known: int
+) -> None:
     for path in tmp_path.iterdir():
         path.unlink()
     payloads = write(tmp_path, 6, size=20)
@@ -114,7 +116,7 @@ def test_a_log_torn_anywhere_keeps_every_whole_record(tmp_path: Path, cut: int, 
     header = len(array.read_bytes()) - 48
     array.write_bytes(array.read_bytes()[: header + rows * 8 + partial])
     whole = min(cut, len(raw)) // (len(raw) // 6)
-    result = repair_log(tmp_path, "gaze")
+    result = repair_log(tmp_path, "gaze", (known, known * len(raw) // 6))
     assert result.count == whole
     assert result.cut == min(cut, len(raw)) - whole * (len(raw) // 6)
     assert result.lost == max(0, rows - whole)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gazed_recorder.errors import DamagedFile
 from gazed_recorder.mp4_fragment import MAGIC, fragment_head, fragment_tail
-from gazed_recorder.mp4_scan import repair_video, scan
+from gazed_recorder.mp4_scan import last_frame, repair_video, scan
 from gazed_recorder.mp4_write import FragmentWriter, mjpeg_codec
 from gazed_recorder.records import FRAME_DTYPE, FrameRecord
 
@@ -81,6 +81,7 @@ def test_a_file_cut_anywhere_keeps_its_whole_frames(tmp_path_factory, sizes, whe
     blind = kept < len(sizes) and 40 <= cut - int(ends[kept] - 104) < 48
     if kept and not final and not blind:
         assert demuxed(path) == expected
+    assert last_frame(path) == ((kept, records[kept - 1]) if kept else None)
     found = repair_video(path)
     assert len(found.dts) == kept
     assert found.end + found.torn == cut
@@ -89,6 +90,18 @@ def test_a_file_cut_anywhere_keeps_its_whole_frames(tmp_path_factory, sizes, whe
     assert (again.final, again.torn, len(again.dts)) == (True, 0, kept)
     if kept:
         assert demuxed(path) == expected
+
+
+def test_a_picture_that_looks_like_a_frame_is_not_taken_for_the_last_one(tmp_path):
+    path = tmp_path / "v.mp4"
+    writer = FragmentWriter(path, CODEC)
+    record = FrameRecord(1, 0.5, 2, 3, 4.0, 5)
+    inside = fragment_head(record, 4) + b"1234" + fragment_tail(9, 72, 4, 8, 1, key=True)
+    writer.write(MAGIC + inside + MAGIC, 0, record)
+    writer.abandon()
+    assert last_frame(path) == (1, record)
+    (tmp_path / "empty").touch()
+    assert last_frame(tmp_path / "empty") is None
 
 
 def test_every_cut_in_the_index_leaves_a_readable_file_that_repair_completes(tmp_path):
