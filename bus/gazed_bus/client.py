@@ -24,16 +24,23 @@ __all__ = ["Publisher", "Pusher", "Subscriber"]
 
 _DRAIN_EVERY = 64
 _DRAIN_AT_MOST = 20_000
+_MAX_TOPICS = 8192
 
 
 class _Sequences:
     """Numbers the messages of one publisher, topic by topic."""
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self._publisher = 1 + secrets.randbelow((1 << 21) - 1)
         self._next: dict[str | bytes, int] = {}
 
     def add(self, topic: str | bytes, packed: bytes) -> bytes:
+        # Subjects that clients make up must not fill the memory; a new publisher number is no loss to anybody.
+        if len(self._next) >= _MAX_TOPICS and topic not in self._next:
+            self._begin()
         counter = self._next.get(topic, 0)
         numbered = add_sequence(packed, self._publisher, counter)
         self._next[topic] = counter + 1

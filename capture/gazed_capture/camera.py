@@ -140,9 +140,11 @@ class Camera:
     def _deliver(self, frame: Frame) -> None:
         missed = frame.sequence - self._next_sequence if self._next_sequence is not None else 0
         self._next_sequence = frame.sequence + 1
+        # Read before the epoch: a jump in between is then seen with the next frame, and never overlooked.
+        steps = self._clock.steps
         timestamp = self._clock.to_pupil(frame.captured_ns)
-        if self._clock.steps != self._steps:
-            self._steps = self._clock.steps
+        if steps != self._steps:
+            self._steps = steps
         elif timestamp <= self._last:
             # Two exposures closer than a float64 can tell: keep the order the device gave them.
             timestamp = PupilTime(self._last + 1e-6)

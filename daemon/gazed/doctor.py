@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _EXTRAS = {"uvc": ("pupil-labs-uvc",), "audio": ("sounddevice",), "detect": ("pupil-detectors", "pye3d")}
-_REALTIME_PRIORITY = 20
+_REALTIME_PRIORITY = 5
 _OLDEST, _NEWEST = (3, 11), (3, 13)
 
 
@@ -102,11 +102,11 @@ def check_recordings(root: Path, floor_mb: int) -> Check:
     """Check that recordings can be written below ``root`` and that more than ``floor_mb`` is free there."""
     another = "gazed run --recordings DIR"
     existing = root
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir():
-        return Check("recordings", "missing", f"{existing} is not a folder", another)
     try:
+        while not existing.exists():
+            existing = existing.parent
+        if not existing.is_dir():
+            return Check("recordings", "missing", f"{existing} is not a folder", another)
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:

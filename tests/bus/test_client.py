@@ -9,6 +9,7 @@ import pytest
 import zmq
 
 from gazed_bus.client import Publisher, Pusher, Subscriber
+from gazed_bus.codec import read_sequence
 from gazed_bus.errors import MessageError, NotDelivered
 from gazed_bus.rundir import RunDir
 from gazed_bus.testing import Bus, await_subscriber, running_bus
@@ -267,6 +268,24 @@ def test_everybody_finds_a_restarted_broker(run_dir: RunDir, clock: object) -> N
             await_subscriber(publisher, "t", present=False)
     finally:
         broker.communicate()
+
+
+def test_topics_that_clients_make_up_do_not_fill_the_memory_and_are_no_loss(bus: Bus) -> None:
+    publishers = set()
+    with Pusher(bus.run.push) as pusher, Subscriber(bus.run.sub, ["notify."], hwm=20_000) as subscriber:
+        while subscriber.receive(0.02) is None:
+            pusher.notify({"subject": "probe"})
+        for number in range(9000):
+            pusher.notify({"subject": f"made.up.{number}"})
+            pusher.notify({"subject": "always"})
+        always = 0
+        while always < 9000:
+            frames = subscriber.receive_packed(5)
+            assert frames is not None
+            always += frames[0] == b"notify.always"
+            publishers.add(read_sequence(frames[1])[0])
+        assert subscriber.lost == {}
+    assert len(publishers) == 2
 
 
 def test_a_closed_publisher_leaves_no_descriptor_behind(bus: Bus) -> None:

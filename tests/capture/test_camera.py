@@ -15,7 +15,7 @@ from gazed_bus.lane import Hello, LaneReceiver
 from gazed_bus.rundir import RunDir
 from gazed_capture.camera import Camera, CameraSettings
 from gazed_capture.source import DeviceInfo, SourceStats
-from gazed_timesync import PupilClock, host_now
+from gazed_timesync import HostNs, PupilClock, PupilTime, host_now
 
 
 class Endless:
@@ -106,3 +106,30 @@ def test_the_loop_makes_no_garbage_for_the_collector_that_is_off(
     finally:
         gc.enable()
         camera.close()
+
+
+def test_a_clock_that_jumps_while_a_frame_is_stamped_is_obeyed(
+    run_dir: RunDir, clock: PupilClock, recorder: LaneReceiver
+) -> None:
+    class Jumping(PupilClock):
+        armed = False
+
+        def to_pupil(self, host: HostNs) -> PupilTime:
+            before = super().to_pupil(host)
+            if self.armed:
+                self.armed = False
+                self.jump_to(PupilTime(-1e6))
+            return before
+
+    with Jumping(run_dir.clock) as jumping:
+        camera, _ = recording_camera(run_dir, jumping, recorder)
+        jumping.armed = True
+        stamps: list[float] = []
+        while len(stamps) < 10:
+            camera.turn()
+            while (event := recorder.receive()) is not None:
+                if isinstance(event, tuple):
+                    stamps.append(event[1].timestamp)
+                    recorder.confirm(event[0], event[1].captured_ns)
+        camera.close()
+    assert stamps[-1] < 0

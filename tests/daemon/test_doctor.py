@@ -54,6 +54,11 @@ def test_recordings_below_a_file(tmp_path):
     assert check_recordings(tmp_path / "file" / "recordings", 1).state == "missing"
 
 
+def test_recordings_in_a_place_that_cannot_even_be_looked_at(tmp_path):
+    check = check_recordings(tmp_path / ("x" * 300), 1)
+    assert (check.state, "too long" in check.found) == ("missing", True)
+
+
 def test_a_port_free_and_taken():
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
