@@ -50,7 +50,7 @@ class Ports:
 class Broker:
     """The bus of one daemon. Binds in the constructor, works between ``start`` and ``close``.
 
-    ``listen`` is an IPv4 address of this machine, or ``*`` for all of them; loopback works in any case. A port of 0
+    ``listen`` is an IPv4 address of this machine, or 0.0.0.0 for all of them; loopback works in any case. A port of 0
     takes a free one.
 
     Raises:
@@ -186,7 +186,7 @@ def _bind_tcp(socket: zmq.Socket[bytes], listen: str, port: int, option: str) ->
     """Bind at ``listen`` and at loopback; return the port."""
     if not 0 <= port <= 65_535:
         raise BusError(f"{option} is {port}: wanted a port from 0 to 65535")
-    everywhere = listen in ("*", "0.0.0.0")  # noqa: S104 - what the user asked for
+    everywhere = listen == "0.0.0.0"  # noqa: S104 - what the user asked for
     for host in [listen] if everywhere or listen.startswith("127.") else ["127.0.0.1", listen]:
         try:
             socket.bind(f"tcp://{host}:{port or '*'}")

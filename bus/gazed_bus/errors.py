@@ -9,7 +9,7 @@
         ├── PortInUse          a port the daemon needs is taken
         └── RemoteError        the client's view
             ├── NotReachable   nobody answers at that address
-            ├── RequestRefused the daemon said no; ``code`` and text are the daemon's
+            ├── RequestRefused the daemon said no; ``reason`` and text are the daemon's
             └── NotGazed       something answers, but it is not gazed
 """
 

@@ -25,7 +25,7 @@ from gazed_bus.client import Subscriber
 from gazed_bus.codec import Raw, encode, notification_topic
 from gazed_bus.errors import NotGazed, NotReachable, RequestRefused
 
-__all__ = ["Acknowledged", "ClockOffset", "Remote", "Started", "Stopped", "Subscription"]
+__all__ = ["Acknowledged", "ClockOffset", "Remote", "Started", "Stopped"]
 
 _START_S = 3.5
 _ANNOTATE_S = 2.5
@@ -78,10 +78,6 @@ class _Refusal(msgspec.Struct, frozen=True):
 
 
 _T = TypeVar("_T")
-
-
-class Subscription(Subscriber):
-    """Messages of a running daemon. Iterate, or call ``receive(timeout)``; ``lost`` counts gaps by topic."""
 
 
 class Remote:
@@ -206,7 +202,7 @@ class Remote:
         if reply.startswith("Not delivered"):
             raise RequestRefused(reply, reason="not-delivered")
 
-    def subscribe(self, *topics: str, latest: bool = False) -> Subscription:
+    def subscribe(self, *topics: str, latest: bool = False) -> Subscriber:
         """Subscribe to topics by prefix (none: everything); return once the daemon has the subscription.
 
         ``latest`` hands out only the newest message of each topic, for readers that are slower than the data.
@@ -214,7 +210,7 @@ class Remote:
         port = round(self._number(self._ask([b"SUB_PORT"]).decode("utf-8", "replace")))
         # Subscriptions travel in order: once the probe comes back, those of the topics have arrived as well.
         probe = f"gazed.probe.{secrets.token_hex(8)}"
-        subscription = Subscription(f"tcp://{self.address}:{port}", [*(topics or ("",)), probe], latest=latest)
+        subscription = Subscriber(f"tcp://{self.address}:{port}", [*(topics or ("",)), probe], latest=latest)
         try:
             self._await_probe(subscription, probe)
         except BaseException:
@@ -223,7 +219,7 @@ class Remote:
         subscription.unsubscribe(probe)
         return subscription
 
-    def _await_probe(self, subscription: Subscription, probe: str) -> None:
+    def _await_probe(self, subscription: Subscriber, probe: str) -> None:
         deadline = time.monotonic() + self.timeout
         pause = _FIRST_PROBE_S
         while (now := time.monotonic()) < deadline:

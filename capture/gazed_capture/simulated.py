@@ -30,7 +30,7 @@ _ROLES = {"world": "world camera", "eye0": "right eye camera", "eye1": "left eye
 
 
 class SimulatedSource:
-    """A camera of the simulated wearer; ``gazed_capture.wearer.read_options`` lists the options."""
+    """A camera of the simulated wearer; ``gazed_capture.wearer.options`` lists the options."""
 
     def __init__(self, stream: str, options: Mapping[str, Any]) -> None:
         self._stream = stream

@@ -13,7 +13,7 @@ from gazed.trial import Trial
 from gazed_capture.wearer.truth import write_truth
 from gazed_recorder.verify import verify
 
-__all__ = ["run_demo", "write_all_truth"]
+__all__ = ["run_demo"]
 
 
 def run_demo(config: Config, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def run_demo(config: Config, seconds: float, say: Callable[[str], None]) -> dict
         time.sleep(seconds / 2)
         trial.remote.stop()
     say("writing the ground truth and verifying")
-    write_all_truth(config, folder)
+    _write_all_truth(config, folder)
     result = verify(folder)
     return {
         "recording": str(folder),
@@ -43,7 +43,7 @@ def run_demo(config: Config, seconds: float, say: Callable[[str], None]) -> dict
     }
 
 
-def write_all_truth(config: Config, folder: Path) -> None:
+def _write_all_truth(config: Config, folder: Path) -> None:
     """Write what the simulated wearer really did into ``truth/`` of a recording, one row for each frame."""
     for name in stream_figures(folder):
         frames = recorded_frames(folder, name)

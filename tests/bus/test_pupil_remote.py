@@ -1,6 +1,5 @@
 import math
 import threading
-import time
 from collections.abc import Iterator
 
 import msgpack
@@ -188,16 +187,12 @@ def test_the_time_is_answered_while_others_are_a_burden(bus: Bus, client: zmq.So
     thread = threading.Thread(target=burden)
     thread.start()
     try:
-        took = []
+        # A server that waits for the recorder or for a slow peer would let this client's patience run out.
         for _ in range(50):
-            start = time.monotonic()
             assert math.isfinite(float(ask(client, b"t")))
-            took.append(time.monotonic() - start)
     finally:
         ended.set()
         thread.join()
-    # Not a measurement: a server that waits for the recorder or for a slow peer would need seconds.
-    assert sorted(took)[25] < 0.25
 
 
 def test_malformed_envelopes_are_dropped_and_nobody_else_suffers(bus: Bus, client: zmq.Socket[bytes]) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gazed_capture.wearer import read_options
 from gazed_capture.wearer.bank import cache_dir, open_bank
+from gazed_capture.wearer.options import read_options
 
 TINY = {"width": 64, "height": 64, "seconds": 0.5, "fps": 20}
 SPEC = read_options("eye1", TINY).bank

@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gazed_capture.wearer import camera_matrix, eye_rig, load_truth, read_options, write_truth
 from gazed_capture.wearer.bank import Bank, open_bank
 from gazed_capture.wearer.optics import ELLIPSE, fit_ellipses, limbus_ellipses, project, pupil_ellipses
+from gazed_capture.wearer.options import read_options
 from gazed_capture.wearer.render import render
+from gazed_capture.wearer.rig import camera_matrix, eye_rig
 from gazed_capture.wearer.script import Script
+from gazed_capture.wearer.truth import load_truth, write_truth
 
 EYE = {"width": 192, "height": 192, "fps": 60, "seconds": 4.0}
 WORLD = {"width": 640, "height": 360, "fps": 30, "seconds": 4.0}

@@ -95,7 +95,8 @@ def read_options(stream: str, options: Mapping[str, Any]) -> WearerOptions:
     skip, cable = _skip(stream, options.get("skip", 0.0)), options.get("cable")
     if not isinstance(cable, str | Path | None):
         raise _refusal(stream, "cable", cable, "the path of a file")
-    return WearerOptions(spec, number["jitter_ms"], number["ppm"], skip, None if cable is None else Path(cable))
+    cable = None if cable is None else Path(cable).expanduser()
+    return WearerOptions(spec, number["jitter_ms"], number["ppm"], skip, cable)
 
 
 def _refusal(stream: str, name: str, found: object, wanted: str) -> SourceOptionError:

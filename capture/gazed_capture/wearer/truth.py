@@ -1,6 +1,6 @@
 """Ground truth: for any capture time of a simulated stream, what its frame shows.
 
-The fields and their units are those of ``EYE_TRUTH`` and ``WORLD_TRUTH``.
+The fields and their units are those of ``EYE_TRUTH`` and ``WORLD_TRUTH`` in ``fields``.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gazed_capture.wearer.bank import open_bank
-from gazed_capture.wearer.fields import EYE_TRUTH, WORLD_TRUTH
 from gazed_capture.wearer.options import read_options
 
-__all__ = ["EYE_TRUTH", "WORLD_TRUTH", "Truth", "load_truth", "write_truth"]
+__all__ = ["Truth", "load_truth", "write_truth"]
 
 
 class Truth:
