@@ -17,6 +17,7 @@ import msgspec
 
 from gazed_bus.frame import StreamInfo
 from gazed_bus.lane import Ended, FrameHeader
+from gazed_recorder.atomic import sync_folder
 from gazed_recorder.datums import Annotation, DatumWriter
 from gazed_recorder.errors import RecordingRefused
 from gazed_recorder.finish import finish
@@ -359,6 +360,9 @@ class Session:
                 for writer in writers:
                     _sync_part(writer)
                 self.datums.sync()
+                # The names of new files are kept apart from what is in them.
+                for place in (self.folder, *self.folder.parents[:2]):
+                    sync_folder(place)
             except OSError as error:
                 self._sync_error = error
 
