@@ -275,7 +275,7 @@ class Subscriber(_Closing):
     def _take(self, timeout: float | None) -> list[bytes] | None:
         deadline = _deadline(timeout)
         while True:
-            wait = -1 if timeout is None else math.ceil(timeout * 1000)
+            wait = -1 if timeout is None else max(0, math.ceil(timeout * 1000))
             if wait != self._wait_ms:
                 self._socket.rcvtimeo = self._wait_ms = wait
             try:

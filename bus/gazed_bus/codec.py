@@ -49,7 +49,8 @@ def encode(topic: str, payload: Mapping[str, Any]) -> list[Raw]:
     """Return the frames of a message; ``__raw_data__`` in ``payload`` becomes extra frames.
 
     Raises:
-        MessageError: the payload holds something msgpack cannot carry, or a key (at any depth) that is no string.
+        MessageError: the payload holds something msgpack cannot carry, a key (at any depth) that is no string, or
+            extra frames that are no bytes.
     """
     body = dict(payload)
     raw: Sequence[Raw] = body.pop("__raw_data__", ())
@@ -57,7 +58,7 @@ def encode(topic: str, payload: Mapping[str, Any]) -> list[Raw]:
     try:
         _check_keys(body)
         packed: bytes = msgpack.packb(body)
-        return [topic.encode(), packed, *raw]
+        return [topic.encode(), packed, *(part if isinstance(part, bytes) else memoryview(part) for part in raw)]
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise MessageError(f"message {topic!r} cannot be packed: {error}") from error
 

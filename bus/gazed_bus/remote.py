@@ -10,6 +10,7 @@ Times, notifications, messages and subscriptions work with Pupil Capture as well
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
 import time
@@ -23,7 +24,7 @@ import zmq
 
 from gazed_bus.client import Subscriber
 from gazed_bus.codec import Raw, encode, notification_topic
-from gazed_bus.errors import NotGazed, NotReachable, RequestRefused
+from gazed_bus.errors import MessageError, NotGazed, NotReachable, RequestRefused
 
 __all__ = ["Acknowledged", "ClockOffset", "Remote", "Started", "Stopped"]
 
@@ -86,7 +87,8 @@ class Remote:
     Threads may share it. Nothing is sent before the first request. After a request without an answer the next one
     starts afresh; the one before is not sent later.
 
-    Every method raises ``NotReachable`` when nobody answers in time.
+    Every method raises ``NotReachable`` when nobody answers in time, and ``MessageError`` for arguments that cannot be
+    sent.
     """
 
     def __init__(self, address: str = "127.0.0.1", port: int = 50020, timeout: float = 2.0) -> None:
@@ -238,7 +240,13 @@ class Remote:
             self._context.term()
 
     def _request(self, name: str, kind: type[_T], wait: float, **fields: Any) -> _T:
-        body = msgspec.json.encode({"request": name, **fields})
+        # JSON would turn such a number into null, and null means the default.
+        if not all(math.isfinite(value) for value in fields.values() if isinstance(value, float)):
+            raise MessageError(f"request {name!r} holds a number that is not finite: {fields!r:.300}")
+        try:
+            body = msgspec.json.encode({"request": name, **fields})
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise MessageError(f"request {name!r} cannot be packed: {error}") from error
         reply = self._ask([body], max(self.timeout, wait + _MARGIN_S))
         try:
             answer = msgspec.json.decode(reply, type=dict[str, Any])

@@ -4,3 +4,5 @@
 ``world`` paint it, ``bank`` keeps the pictures, ``truth`` answers what a frame shows. ``gazed_capture.simulated``
 replays it.
 """
+
+__all__: list[str] = []
