@@ -51,7 +51,8 @@ class Plugin(Protocol):
     """Something optional that listens to the bus and speaks on it.
 
     Its docstring is what users read about it (``meta.should_doc``). All methods are called by one thread. An error in
-    ``on_message`` or ``on_idle`` is logged and counted, and the plugin goes on; ten in a row end its process.
+    ``on_message`` or ``on_idle`` is logged and counted, and the plugin goes on; ten with no message handled in
+    between end its process.
     """
 
     topics: tuple[str, ...]
