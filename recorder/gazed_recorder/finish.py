@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -28,13 +28,15 @@ def finish(
     *,
     state: Literal["complete", "repaired"] = "complete",
     hurry: Callable[[], bool] = lambda: False,
+    keep: Mapping[str, FileSum] | None = None,
 ) -> list[str]:
     """Write everything that rests on the closed streams, and the manifest last of all.
 
     Returns what could not be made because a stream is damaged; empty for every recording that was closed in good order.
 
     ``hurry`` is asked now and then; once it says yes, ``pupil_data`` and the checksums that are still to come are left
-    out. The manifest tells so. If this raises, the folder stays in state ``recording`` and ``repair`` completes it.
+    out. The manifest tells so. ``keep`` are promises of earlier that stand, whatever the files hold now. If this
+    raises, the folder stays in state ``recording`` and ``repair`` completes it.
 
     Raises:
         OSError: something cannot be written.
@@ -59,7 +61,7 @@ def finish(
         path.name: file_sum(path, whole=not hurry())
         for path in sorted(folder.iterdir())
         if path.is_file() and path.name not in _NOT_SUMMED and path.suffix != WRITING
-    }
+    } | dict(keep or {})
     manifest.state = state
     manifest.save(folder, durable=True)
     return problems

@@ -25,8 +25,8 @@ from gazed_recorder.errors import DamagedFile
 from gazed_recorder.manifest import Manifest, StreamReport
 
 __all__ = [
-    "INFO_CSV", "PLAYER_INFO", "USER_INFO", "duration_s", "write_info_csv", "write_intrinsics", "write_player_info",
-    "write_user_info",
+    "INFO_CSV", "PLAYER_INFO", "USER_INFO", "duration_s", "of_manifest", "write_info_csv", "write_intrinsics",
+    "write_player_info", "write_user_info",
 ]  # fmt: skip
 
 PLAYER_INFO = "info.player.json"
@@ -46,6 +46,16 @@ def duration_s(manifest: Manifest) -> float:
     return max(0.0, max(last, default=0.0) - manifest.start.timestamp)
 
 
+def of_manifest(manifest: Manifest) -> dict[str, str | float]:
+    """Return those fields of ``info.player.json`` by which it belongs to the manifest beside it."""
+    return {
+        "duration_s": duration_s(manifest),
+        "recording_uuid": manifest.recording_uuid,
+        "start_time_synced_s": float(manifest.start.timestamp),
+        "start_time_system_s": manifest.start.unix_ns / 1e9,
+    }
+
+
 def write_player_info(folder: Path, manifest: Manifest) -> None:
     """Write ``info.player.json``; at the start with a duration of 0.0, so that Pupil Player takes a torn folder.
 
@@ -55,15 +65,12 @@ def write_player_info(folder: Path, manifest: Manifest) -> None:
         OSError: it cannot be written.
     """
     info = {
-        "duration_s": duration_s(manifest),
+        **of_manifest(manifest),
         "meta_version": "2.3",
         "min_player_version": "2.0",
         "recording_name": _name(folder, manifest),
         "recording_software_name": _SOFTWARE,
         "recording_software_version": _SOFTWARE_VERSION,
-        "recording_uuid": manifest.recording_uuid,
-        "start_time_synced_s": float(manifest.start.timestamp),
-        "start_time_system_s": manifest.start.unix_ns / 1e9,
         "system_info": _system_info(folder),
         "written_by": manifest.software,
     }
@@ -105,7 +112,7 @@ def write_user_info(folder: Path, manifest: Manifest) -> None:
 
 
 def write_intrinsics(folder: Path, manifest: Manifest) -> None:
-    """Write ``<stream>.intrinsics`` for each video that has frames; an unknown camera gets Pupil's dummy model.
+    """Write ``<stream>.intrinsics`` for the first part of each video; an unknown camera gets Pupil's dummy model.
 
     Raises:
         OSError: a file cannot be written.
@@ -114,22 +121,26 @@ def write_intrinsics(folder: Path, manifest: Manifest) -> None:
     for stream, report in manifest.streams.items():
         if report.kind == "video" and report.parts:
             width, height = _image_size(folder, report)
-            model = report.info.get("intrinsics") or _dummy_model(width, height)
+            model = report.info.get("intrinsics")
+            # A camera that came back with another image size describes the later parts, not the first.
+            if not model or list(model.get("resolution", ())) != [width, height]:
+                model = _dummy_model(width, height)
             # The key is the text of a tuple: Pupil's readers compare it literally.
             packed = msgpack.packb({"version": 1, f"({width}, {height})": model})
             replace_file(folder / f"{stream}.intrinsics", packed)
 
 
 def _image_size(folder: Path, report: StreamReport) -> tuple[int, int]:
-    match report.info:
-        case {"width": int(width), "height": int(height)}:
-            return width, height
+    """Return width and height of the first part, by which readers choose the camera model."""
     path = folder / report.parts[0].file
     try:
         with av.open(path) as container:
             video = container.streams.video[0]
             return video.width, video.height
     except (av.error.FFmpegError, IndexError) as error:
+        match report.info:
+            case {"width": int(width), "height": int(height)}:
+                return width, height
         raise DamagedFile(f"{path}: no video in it: {error}") from error
 
 

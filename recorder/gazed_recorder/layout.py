@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-__all__ = ["log_names", "video_parts"]
+__all__ = ["OWN_VIDEO", "log_names", "video_parts"]
 
-_VIDEO = re.compile(r"(world|eye\d)(?:_(\d{3,}))?\.mp4")
+OWN_VIDEO = re.compile(r"(world|eye\d)(?:_(\d{3,}))?\.mp4")
 
 
 def video_parts(folder: Path) -> dict[str, list[str]]:
@@ -15,7 +15,7 @@ def video_parts(folder: Path) -> dict[str, list[str]]:
     found = sorted(
         (match[1], int(match[2] or 0), path.stem)
         for path in folder.iterdir()
-        if (match := _VIDEO.fullmatch(path.name)) and path.is_file()
+        if (match := OWN_VIDEO.fullmatch(path.name)) and path.is_file()
     )
     streams: dict[str, list[str]] = {}
     for stream, _, stem in found:

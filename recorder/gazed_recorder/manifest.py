@@ -14,11 +14,22 @@ import msgspec
 from gazed_recorder.atomic import replace_file
 from gazed_recorder.errors import DamagedFile, NotARecording
 
-__all__ = ["MANIFEST", "ClockReading", "FileSum", "Gap", "Manifest", "Mode", "Part", "StreamReport", "codec_of"]
+__all__ = [
+    "MANIFEST",
+    "MOST_GAPS",
+    "ClockReading",
+    "FileSum",
+    "Gap",
+    "Manifest",
+    "Mode",
+    "Part",
+    "StreamReport",
+    "codec_of",
+]
 
 Mode = Literal["jpeg", "h264", "mpeg4"]
 MANIFEST = "manifest.json"
-_MOST_GAPS = 1000
+MOST_GAPS = 1000
 
 
 def codec_of(mode: Mode) -> str:
@@ -88,7 +99,7 @@ class StreamReport(msgspec.Struct):
     def add_gap(self, gap: Gap) -> None:
         """Count a gap; the first 1000 are kept one by one, so that the manifest stays small."""
         self.gap_count += 1
-        if len(self.gaps) < _MOST_GAPS:
+        if len(self.gaps) < MOST_GAPS:
             self.gaps.append(gap)
 
     def drop(self, reason: str, count: int = 1) -> None:

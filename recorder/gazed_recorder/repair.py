@@ -13,11 +13,11 @@ from gazed_recorder.arrays import read_array
 from gazed_recorder.atomic import WRITING
 from gazed_recorder.datalog import STAMP_DTYPE, repair_log
 from gazed_recorder.errors import DamagedFile, NotARecording, RecorderError, RecordingRefused
-from gazed_recorder.finish import finish
+from gazed_recorder.finish import file_sum, finish
 from gazed_recorder.folder import FolderLock
-from gazed_recorder.info import PLAYER_INFO
+from gazed_recorder.info import PLAYER_INFO, USER_INFO
 from gazed_recorder.layout import log_names, video_parts
-from gazed_recorder.manifest import MANIFEST, ClockReading, Gap, Manifest, Part, StreamReport, codec_of
+from gazed_recorder.manifest import MANIFEST, ClockReading, FileSum, Gap, Manifest, Part, StreamReport, codec_of
 from gazed_recorder.mp4_scan import last_frame, scan
 from gazed_recorder.space import RESERVE
 from gazed_recorder.video import PartRepair, repair_part
@@ -66,7 +66,9 @@ def repair(folder: Path, progress: Callable[[float], None] | None = None) -> Rep
     with FolderLock(folder):
         manifest, actions = _load(folder)
         settled = settle(folder, manifest, progress)
-        problems = [*settled.problems, *finish(folder, manifest, state="repaired")]
+        changed = _changed(folder, manifest)
+        problems = [*settled.problems, *(f"{folder / name}: was changed after it was closed" for name in changed)]
+        problems += finish(folder, manifest, state="repaired", keep=changed)
         actions += [*settled.actions, f"wrote info files, pupil_data and {MANIFEST}"]
     lost = {name: report.lost for name, report in manifest.streams.items() if report.lost}
     return Repair(True, lost, problems, actions)
@@ -191,6 +193,7 @@ def _settle_log(folder: Path, name: str, report: StreamReport, settled: Settled)
     stamps = read_array(folder / f"{name}_timestamps.npy", STAMP_DTYPE)
     if len(stamps):
         report.first, report.last = float(stamps[0]), float(stamps[-1])
+    report.size = (folder / f"{name}.pldata").stat().st_size
     _balance(report, log.count, log.lost)
 
 
@@ -200,6 +203,22 @@ def _balance(report: StreamReport, written: int, torn: int) -> None:
     accounted = written + sum(report.dropped.values())
     report.received = max(report.received, accounted + torn)
     report.lost = report.received - accounted
+
+
+def _changed(folder: Path, manifest: Manifest) -> dict[str, FileSum]:
+    """Return what a closed recording promised of files that are not so any more and that nothing can make again.
+
+    A new sum would pass the change off as what was recorded. A log that is shorter tells of its loss in its accounts.
+    """
+    promises = {
+        name: promised for name, promised in manifest.files.items() if Path(name).suffix in (".pldata", ".toml")
+    }
+    return {
+        name: promised
+        for name, promised in promises.items()
+        if promised.xxh3_128 and Path(name).name == name and (folder / name).is_file()
+        if (found := file_sum(folder / name)) != promised and found.size >= promised.size
+    }
 
 
 def _load(folder: Path) -> tuple[Manifest, list[str]]:
@@ -236,6 +255,7 @@ def _is_closed(folder: Path, manifest: Manifest) -> bool:
     return (
         manifest.state != "recording"
         and not left_over
+        and (folder / USER_INFO).is_file()
         and all(
             (folder / name).is_file() and (folder / name).stat().st_size == promised.size
             for name, promised in manifest.files.items()

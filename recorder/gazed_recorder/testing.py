@@ -136,4 +136,4 @@ def _record_log(folder: Path, name: str, count: int, report: StreamReport, still
         report.first, report.last = timestamp if report.first is None else report.first, timestamp
     log.flush()
     still_open.callback(log.close)
-    report.received = report.written = log.count
+    report.received, report.written, report.size = log.count, log.count, log.size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,15 +21,18 @@ from gazed_recorder.classic import PUPIL_DATA, classic_name
 from gazed_recorder.datalog import STAMP_DTYPE, PldataReader, check_datum
 from gazed_recorder.errors import DamagedFile, NotARecording
 from gazed_recorder.finish import file_sum
-from gazed_recorder.info import INFO_CSV, PLAYER_INFO, USER_INFO
-from gazed_recorder.layout import log_names, video_parts
-from gazed_recorder.manifest import MANIFEST, Manifest, StreamReport
+from gazed_recorder.info import INFO_CSV, PLAYER_INFO, USER_INFO, of_manifest
+from gazed_recorder.layout import OWN_VIDEO, log_names, video_parts
+from gazed_recorder.manifest import MANIFEST, MOST_GAPS, Manifest, StreamReport
 from gazed_recorder.space import RESERVE
 from gazed_recorder.verify_video import PartCheck, check_part
 
 __all__ = ["Verification", "verify"]
 
 _MOST_PROBLEMS = 20
+_CAMERA_TYPES = ("radial", "fisheye", "dummy")
+# What Pupil Player's search for videos finds.
+_PLAYED = re.compile(r"(world|eye[01]).*\.(?:mp4|mjpeg|h264|mkv|avi|fake)")
 _INFO_TYPES: dict[str, type] = {
     "duration_s": float,
     "meta_version": str,
@@ -93,8 +97,10 @@ class _Verifier:
             self.collect(self.check_log, log)
         self.collect(self.check_player_info)
         for stream in videos:
-            self.collect(self.check_intrinsics, stream)
+            if self.manifest is None and (self.folder / f"{stream}.intrinsics").exists():
+                self.collect(self.check_intrinsics, stream)
         self.collect(self.check_pupil_data, logs)
+        self.collect(self.check_user_info)
         self.collect(self.check_files)
         self.progress(1.0)
         return Verification(not self.problems, self.problems, self.streams)
@@ -127,6 +133,8 @@ class _Verifier:
         self.reports = self.manifest.streams
         if self.manifest.state == "recording":
             yield f"{MANIFEST}: the recording was not closed; run: gazed repair {self.folder}"
+        if self.manifest.format != 1:
+            yield f"{MANIFEST}: format {self.manifest.format}, this version of gazed knows format 1"
         for path in sorted(self.folder.iterdir()):
             if path.suffix == WRITING or path.name == RESERVE:
                 yield f"{path.name} was left over; run: gazed repair {self.folder}"
@@ -146,6 +154,8 @@ class _Verifier:
                 f"{name}: {report.received} received, but {report.written} written + {dropped} dropped + "
                 f"{report.lost} lost"
             )
+        if report.gap_count < len(report.gaps) or (report.gap_count > len(report.gaps) < MOST_GAPS):
+            yield f"{name}: {MANIFEST} counts {report.gap_count} gaps and lists {len(report.gaps)}"
         if report.expected and not counts["timestamps"]:
             yield f"{name}: expected, but nothing of it was recorded"
 
@@ -166,11 +176,13 @@ class _Verifier:
                 yield f"{stem}_timestamps.npy begins before the end of the part in front of it"
         yield from self.check_counts(stream, counts)
         if report := self.reports.get(stream):
-            promised = {part.file: part.frames for part in report.parts if part.frames}
-            found = {f"{stem}.mp4": len(part.timestamps) for stem, part in zip(stems, parts, strict=True)}
+            promised = [(part.file, part.frames, part.codec) for part in report.parts if part.frames]
+            found = [(f"{stem}.mp4", len(part.timestamps), part.codec) for stem, part in zip(stems, parts, strict=True)]
             if promised != found:
                 yield f"{stream}: {MANIFEST} names the parts {promised}, found {found}"
             yield from _unexplained(stream, report, parts)
+        if ours and parts:
+            yield from self.check_intrinsics(stream, parts[0].size if parts[0].codec else None)
 
     def check_log(self, name: str) -> Iterator[str]:
         path, stamps_path = self.folder / f"{name}.pldata", self.folder / f"{name}_timestamps.npy"
@@ -196,6 +208,8 @@ class _Verifier:
         if reader.count != len(stamps):
             yield f"{path.name}: {reader.count} records, {len(stamps)} timestamps"
         yield from self.check_counts(name, counts)
+        if (report := self.reports.get(name)) and report.size != reader.end:
+            yield f"{path.name}: its records take {reader.end} bytes, {MANIFEST} promises {report.size}"
 
     # --- the other files --------------------------------------------------------------------------------------------
 
@@ -210,29 +224,51 @@ class _Verifier:
         for key, kind in _INFO_TYPES.items():
             if type(info.get(key)) is not kind or (kind is float and not math.isfinite(info[key])):
                 yield f"{PLAYER_INFO}: {key} is {info.get(key)!r:.80}, wanted a {kind.__name__}"
+        if self.manifest is not None and self.manifest.state != "recording":
+            for key, value in of_manifest(self.manifest).items():
+                if info.get(key) != value:
+                    yield f"{PLAYER_INFO}: {key} is {info.get(key)!r:.80}, by {MANIFEST} it is {value!r:.80}"
 
-    def check_intrinsics(self, stream: str) -> Iterator[str]:
-        if self.manifest is None and not (self.folder / f"{stream}.intrinsics").exists():
-            return
+    def check_intrinsics(self, stream: str, wanted: tuple[int, int] | None = None) -> Iterator[str]:
+        """Check a camera model; ``wanted`` is the size of the images, the only one that may be there."""
         path = self.folder / f"{stream}.intrinsics"
         found = _unpack(path)
         if not isinstance(found, dict) or found.get("version") != 1:
             yield f"{path.name}: wanted a map with version 1, found {found!r:.80}"
             return
-        for key, model in found.items():
+        models = {key: model for key, model in found.items() if key != "version"}
+        for key, model in models.items():
             size = model.get("resolution") if isinstance(model, dict) else None
-            if key != "version" and (not isinstance(size, list) or key != str(tuple(size))):
+            if not isinstance(size, list) or key != str(tuple(size)):
                 yield f"{path.name}: key {key!r:.80} is not the tuple of its resolution {size!r:.80}"
+            elif model.get("cam_type") not in _CAMERA_TYPES or not _has_shape(model.get("camera_matrix"), (3, 3)):
+                yield f"{path.name}: {key} is no camera model, found {model!r:.200}"
+        if wanted is not None and [*models] != [str(wanted)]:
+            yield f"{path.name}: has models for {[*models]!r:.80}, the images are {wanted[0]}x{wanted[1]}"
 
     def check_pupil_data(self, logs: list[str]) -> Iterator[str]:
         path = self.folder / PUPIL_DATA
-        if self.manifest is None or (not path.exists() and PUPIL_DATA not in self.manifest.files):
+        if self.manifest is None or self.manifest.state == "recording":
+            return
+        if not path.exists() and any(event.get("event") == "pupil-data-skipped" for event in self.manifest.events):
             return
         found = _count_lists(path)
         wanted = {classic_name(log): self.streams[log]["timestamps"] for log in logs if log in self.streams}
         for key in sorted({*wanted, *found}):
             if wanted.get(key, 0) != found.get(key, 0):
                 yield f"{PUPIL_DATA}: {found.get(key, 0)} datums under {key}, wanted {wanted.get(key, 0)}"
+
+    def check_user_info(self) -> Iterator[str]:
+        path = self.folder / USER_INFO
+        if self.manifest is None or not path.is_file():
+            return
+        try:
+            head = path.read_bytes().decode().partition("\n")[0]
+        except UnicodeDecodeError as error:
+            yield f"{USER_INFO}: no UTF-8: {error}"
+            return
+        if "key" not in head or "value" not in head:
+            yield f"{USER_INFO}: begins with {head!r:.80}, wanted the header key,value"
 
     def check_files(self) -> Iterator[str]:
         if self.manifest is None:
@@ -241,6 +277,11 @@ class _Verifier:
             for name in (INFO_CSV, USER_INFO):
                 if not (self.folder / name).is_file():
                     yield f"{name} is missing"
+            for name in sorted(self.own_files() - self.manifest.files.keys()):
+                yield f"{name}: {MANIFEST} does not name it among its files"
+        for path in sorted(self.folder.iterdir()):
+            if (match := _PLAYED.fullmatch(path.name)) and not OWN_VIDEO.fullmatch(path.name):
+                yield f"{path.name}: players take it for a part of {match[1]}; move it into a sub-folder"
         for name, promised in self.manifest.files.items():
             path = self.folder / name
             if Path(name).name != name or not path.is_file():
@@ -251,6 +292,15 @@ class _Verifier:
                 yield f"{name}: {found.size} bytes, {MANIFEST} promises {promised.size}"
             elif found.xxh3_128 and found.xxh3_128 != promised.xxh3_128:
                 yield f"{name} was changed: xxh3_128 {found.xxh3_128}, {MANIFEST} promises {promised.xxh3_128}"
+
+    def own_files(self) -> set[str]:
+        """Return the names of the files there are whose size and sum the manifest of a closed recording tells."""
+        videos = [(f"{stem}.mp4", stem) for stems in video_parts(self.folder).values() for stem in stems]
+        logs = [(f"{name}.pldata", name) for name in log_names(self.folder)]
+        arrays = {f"{stem}_frames.npy" for _, stem in videos} | {f"{name}_timestamps.npy" for _, name in videos + logs}
+        names = {file for file, _ in videos + logs} | arrays | {PLAYER_INFO, INFO_CSV, PUPIL_DATA}
+        names |= {f"{stream}.intrinsics" for stream in video_parts(self.folder)}
+        return {name for name in names if (self.folder / name).is_file()}
 
 
 def _unexplained(stream: str, report: StreamReport, parts: list[PartCheck]) -> Iterator[str]:
@@ -266,6 +316,13 @@ def _unexplained(stream: str, report: StreamReport, parts: list[PartCheck]) -> I
     known = report.missed + sum(report.dropped.values()) + report.lost
     if missing > known:
         yield f"{stream}: {missing} frames are missing by their sequence numbers, {MANIFEST} tells of {known}"
+
+
+def _has_shape(found: object, shape: tuple[int, ...]) -> bool:
+    try:
+        return np.shape(np.asarray(found, np.float64)) == shape
+    except (ValueError, TypeError):
+        return False
 
 
 def _unpack(path: Path) -> Any:

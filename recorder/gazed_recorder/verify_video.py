@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from gazed_recorder.arrays import read_array
 from gazed_recorder.datalog import STAMP_DTYPE
 from gazed_recorder.errors import DamagedFile
-from gazed_recorder.mp4_scan import scan
+from gazed_recorder.mp4_boxes import index
+from gazed_recorder.mp4_scan import Mp4Scan, scan
 from gazed_recorder.records import FRAME_DTYPE
 from gazed_recorder.video import part_files
 
@@ -34,6 +35,10 @@ class PartCheck:
     timestamps: NDArray[Any] = field(default_factory=lambda: np.zeros(0))
     records: NDArray[Any] | None = None
     """The rows of ``<stem>_frames.npy``; ``None`` where there is no such file."""
+    codec: str = ""
+    """Name of the codec; empty where the video could not be read."""
+    size: tuple[int, int] = (0, 0)
+    """Width and height of the images, as ``codec``."""
     problems: list[str] = field(default_factory=list)
 
     def run(self, step: Callable[..., None], *arguments: Any) -> None:
@@ -94,14 +99,24 @@ def _read_records(check: PartCheck, video: Path, frames: Path) -> None:
     if not np.array_equal(check.records["timestamp"], check.timestamps):
         check.add(f"{frames.name}: its timestamps are not those of {video.stem}_timestamps.npy")
     found = scan(video)
+    check.codec, check.size = found.codec.name, (found.codec.width, found.codec.height)
     if not found.final:
         check.add(f"{video.name}: was not closed; {found.torn} bytes behind its last whole frame")
+    elif not _has_its_index(found):
+        check.add(f"{video.name}: its index, from byte {found.end} on, is not that of its frames")
     if len(found.records) != len(check.records):
         check.add(f"{video.name}: holds the records of {len(found.records)} frames, {frames.name} {len(check.records)}")
     elif found.records.tobytes() != check.records.tobytes():
         rows = zip(found.records, check.records, strict=True)
         at = next(index for index, (ours, theirs) in enumerate(rows) if ours.tobytes() != theirs.tobytes())
         check.add(f"{frames.name}: row {at} is not the record of frame {at} in {video.name}")
+
+
+def _has_its_index(found: Mp4Scan) -> bool:
+    """Tell whether the index, by which all players read, is to the byte the one that belongs to the frames."""
+    with found.path.open("rb") as file:
+        file.seek(found.end)
+        return file.read() == index(found.codec, found.sizes, found.offsets, found.dts, np.flatnonzero(found.keys))
 
 
 def _read_video(check: PartCheck, path: Path, ours: bool, deep: bool, seen: Callable[[int], None]) -> None:

@@ -130,3 +130,12 @@ def test_a_size_that_nobody_told_is_read_from_the_video(tmp_path: Path) -> None:
     report.parts[0].file = "gone.mp4"
     with pytest.raises(DamagedFile, match=r"gone\.mp4"):
         write_intrinsics(folder, manifest(streams={"eye0": report}))
+
+
+def test_a_camera_that_came_back_with_another_size_does_not_describe_the_first_part(tmp_path: Path) -> None:
+    folder = make_recording(tmp_path, streams=("eye0",))
+    model = {"camera_matrix": [[1.0]], "dist_coefs": [0.0], "resolution": [64, 48], "cam_type": "radial"}
+    info = {"width": 64, "height": 48, "intrinsics": model}
+    write_intrinsics(folder, manifest(streams={"eye0": StreamReport("video", parts=[Part("eye0.mp4")], info=info)}))
+    found = msgpack.unpackb((folder / "eye0.intrinsics").read_bytes())
+    assert (found["(32, 32)"]["cam_type"], found["(32, 32)"]["resolution"]) == ("dummy", [32, 32])

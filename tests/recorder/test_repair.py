@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgpack
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -208,6 +209,36 @@ def test_damage_is_left_alone_and_told(tmp_path: Path) -> None:
     assert not (folder / "pupil_data").exists()
     assert any("gaze.pldata" in problem for problem in verify(folder).problems)
     assert verify(folder).streams["world"]["frames"] == 12
+
+
+@pytest.mark.parametrize("more", [b"", msgpack.packb(["gaze", msgpack.packb({"topic": "gaze", "timestamp": 1.0})])])
+def test_a_repair_does_not_pass_a_changed_log_off_as_the_recorded_one(tmp_path: Path, more: bytes) -> None:
+    folder = make_recording(tmp_path)
+    path = folder / "gaze.pldata"
+    path.write_bytes(path.read_bytes().replace(b"number 7", b"number 8") + more)
+    (folder / "info.csv").unlink()
+    assert repair(folder).problems == [f"{path}: was changed after it was closed"]
+    assert [each for each in verify(folder).problems if not each.startswith("gaze.pldata")] == []
+    assert not verify(folder).ok
+    before = contents(folder)
+    repair(folder)
+    assert contents(folder) == before
+
+
+def test_a_lost_user_info_is_made_again(tmp_path: Path) -> None:
+    folder = make_recording(tmp_path)
+    (folder / "user_info.csv").unlink()
+    assert repair(folder).repaired
+    assert verify(folder).ok
+
+
+def test_the_accounts_tell_the_bytes_of_a_repaired_log(tmp_path: Path) -> None:
+    folder = make_recording(tmp_path, closed=False)
+    manifest = Manifest.load(folder)
+    manifest.streams["gaze"].size = 0
+    manifest.save(folder)
+    repair(folder)
+    assert Manifest.load(folder).streams["gaze"].size == (folder / "gaze.pldata").stat().st_size
 
 
 def test_all_unfinished_recordings_are_found_and_one_bad_one_stops_nothing(tmp_path: Path) -> None:

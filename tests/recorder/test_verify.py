@@ -132,6 +132,39 @@ def list_key(folder: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"(64, 48)", b"[64, 48]"))
 
 
+def rewrite_intrinsics(**change: object) -> Callable[[Path], None]:
+    def harm(folder: Path) -> None:
+        path = folder / "world.intrinsics"
+        found = msgpack.unpackb(path.read_bytes())
+        path.write_bytes(msgpack.packb({"version": 1, "(64, 48)": {**found["(64, 48)"], **change}}))
+
+    return harm
+
+
+def damage_index(folder: Path) -> None:
+    path = folder / "eye0.mp4"
+    raw = bytearray(path.read_bytes())
+    at = raw.index(b"tkhd", scan(path).end) + 44
+    raw[at] ^= 1  # the matrix by which players turn the image
+    path.write_bytes(raw)
+
+
+def other_player_info(key: str, value: object) -> Callable[[Path], None]:
+    def harm(folder: Path) -> None:
+        path = folder / "info.player.json"
+        path.write_text(json.dumps({**json.loads(path.read_bytes()), key: value}))
+
+    return harm
+
+
+def append_datum(folder: Path) -> None:
+    path = folder / "gaze.pldata"
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(path.read_bytes())
+    unpacker.skip()
+    path.write_bytes(path.read_bytes() + path.read_bytes()[: unpacker.tell()])
+
+
 HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
     "damaged frame": (damage_frame, r"world_001\.mp4: frame 3 is damaged: checksum [0-9a-f]{16}, wanted [0-9a-f]{16}"),
     "shifted time": (shift_time, r"world\.mp4: frame 4 is shown at \d+ us, its timestamp wants \d+ us"),
@@ -168,6 +201,53 @@ HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
         change_manifest(lambda m: m.streams.update(eye1=type(m.streams["world"])(kind="video", expected=True))),
         r"eye1: expected, but nothing of it was recorded",
     ),
+    "index": (damage_index, r"eye0\.mp4: its index, from byte \d+ on, is not that of its frames"),
+    "other uuid": (
+        change_manifest(lambda m: setattr(m, "recording_uuid", "00000000-0000-0000-0000-000000000009")),
+        r"info\.player\.json: recording_uuid is '.*7', by manifest\.json it is '.*9'",
+    ),
+    "other start": (
+        other_player_info("start_time_synced_s", 1.0),
+        r"info\.player\.json: start_time_synced_s is 1\.0, by manifest\.json it is 100\.0",
+    ),
+    "no promise": (
+        change_manifest(lambda m: m.files.__delitem__("gaze.pldata")),
+        r"gaze\.pldata: manifest\.json does not name it among its files",
+    ),
+    "order of parts": (
+        change_manifest(lambda m: m.streams["world"].parts.reverse()),
+        r"world: manifest\.json names",
+    ),
+    "codec": (
+        change_manifest(lambda m: setattr(m.streams["world"].parts[0], "codec", "h264")),
+        r"world: manifest\.json names the parts \[\('world\.mp4', 10, 'h264'\)",
+    ),
+    "later format": (
+        change_manifest(lambda m: setattr(m, "format", 2)),
+        r"manifest\.json: format 2, .* format 1",
+    ),
+    "gaps": (
+        change_manifest(lambda m: setattr(m.streams["world"], "gap_count", 3)),
+        r"world: manifest\.json counts 3 gaps and lists 0",
+    ),
+    "log size": (
+        change_manifest(lambda m: setattr(m.streams["gaze"], "size", 7)),
+        r"gaze\.pldata: its records take \d+ bytes, manifest\.json promises 7",
+    ),
+    "appended datum": (append_datum, r"gaze\.pldata: 21 records, 20 timestamps"),
+    "other size": (rewrite_intrinsics(resolution=[64, 49]), r"world\.intrinsics: key '\(64, 48\)' is not the tuple"),
+    "no model": (rewrite_intrinsics(camera_matrix=[[1.0]]), r"world\.intrinsics: \(64, 48\) is no camera model"),
+    "unknown model": (rewrite_intrinsics(cam_type="round"), r"world\.intrinsics: \(64, 48\) is no camera model"),
+    "no resolution": (
+        lambda f: (f / "world.intrinsics").write_bytes(msgpack.packb({"version": 1})),
+        r"world\.intrinsics: has models for \[\], the images are 64x48",
+    ),
+    "video that players take": (
+        lambda f: shutil.copy(f / "world.mp4", f / "world_viz.mp4"),
+        r"world_viz\.mp4: players take it for a part of world",
+    ),
+    "user info": (lambda f: (f / "user_info.csv").write_bytes(b"\xff"), r"user_info\.csv: no UTF-8"),
+    "empty user info": (lambda f: (f / "user_info.csv").write_text(""), r"user_info\.csv: begins with ''"),
     "unnamed": (
         change_manifest(lambda m: m.streams.pop("eye0")),  # type: ignore[arg-type, return-value]
         r"manifest\.json does not name stream eye0",
