@@ -35,6 +35,9 @@ __all__ = [
 ]
 
 _EXTRAS = {"uvc": ("pupil-labs-uvc",), "audio": ("sounddevice",), "detect": ("pupil-detectors", "pye3d")}
+# The wheel of pye3d is built against numpy 1; built here, it works with numpy 2.
+_BEFORE = {"detect": "apt-get install -y g++ libeigen3-dev && "}
+_OPTIONS = {"detect": "--no-binary pye3d "}
 _REALTIME_PRIORITY = 5
 _OLDEST, _NEWEST = (3, 11), (3, 13)
 
@@ -93,7 +96,8 @@ def check_extra(extra: str, distributions: tuple[str, ...]) -> Check:
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
-            mend = f"{shlex.quote(sys.executable)} -m pip install 'gazed[{extra}]'"
+            pip = f"{shlex.quote(sys.executable)} -m pip install {_OPTIONS.get(extra, '')}'gazed[{extra}]'"
+            mend = _BEFORE.get(extra, "") + pip
             return Check(f"gazed[{extra}]", "advice", f"{name} is not installed", mend)
     return Check(f"gazed[{extra}]", "ok", ", ".join(found))
 

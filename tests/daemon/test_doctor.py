@@ -37,6 +37,9 @@ def test_a_library_that_is_missing_is_mended_with_apt():
 
 def test_an_extra():
     assert check_extra("none", ("no-such-distribution",)).mend == f"{sys.executable} -m pip install 'gazed[none]'"
+    mend = check_extra("detect", ("no-such-distribution",)).mend
+    assert mend.startswith("apt-get install -y g++ libeigen3-dev && ")
+    assert mend.endswith("--no-binary pye3d 'gazed[detect]'")
     assert check_extra("core", ("numpy", "pyzmq")).state == "ok"
 
 
