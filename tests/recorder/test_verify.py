@@ -67,9 +67,9 @@ def change_manifest(change: Callable[[Manifest], None]) -> Callable[[Path], None
 
 def damage_frame(folder: Path) -> None:
     path = folder / "world_001.mp4"
-    offset = int(scan(path).offsets[3])
+    found = scan(path)
     raw = bytearray(path.read_bytes())
-    raw[offset + 300] ^= 0x55
+    raw[int(found.offsets[3] + found.sizes[3] // 2)] ^= 0x55
     path.write_bytes(raw)
 
 
