@@ -295,20 +295,22 @@ class Session:
         self.manifest.stop_reason = reason
         self.manifest.clock.append(self.manifest.stop)
 
-    def _close_streams(self) -> None:
+    def _close_streams(self) -> list[OSError]:
+        """Close everything, and return what went wrong."""
         self._stop_sync.set()
         self._syncer.join()
         self._reserve.release()
+        errors: list[OSError] = []
         closings: list[Callable[[], None]] = [writer.close for writer in self._writers.values()]
         for close in (*closings, self.datums.close):
             try:
                 close()
             except OSError as error:
-                _log.exception("%s: a stream could not be closed in good order", self.folder)
-                self.manifest.events.append({"event": "close-failed", "reason": str(error)})
+                errors.append(error)
         for name, report in self.manifest.streams.items():
             if report.kind == "video" and report.expected and not report.written:
                 self.manifest.events.append({"event": "stream-empty", "stream": name})
+        return errors
 
     def complete(self, hurry: Callable[[], bool]) -> None:
         """Close every stream and write what can only be known at the end. Takes seconds for long recordings.
@@ -319,7 +321,9 @@ class Session:
             OSError: something cannot be written; ``gazed repair`` completes the folder.
         """
         try:
-            self._close_streams()
+            for error in self._close_streams():
+                # The folder stays open, for ``gazed repair``.
+                raise error
             problems = settle(self.folder, self.manifest).problems if self._torn else []
             for problem in [*problems, *finish(self.folder, self.manifest, hurry=hurry)]:
                 _log.error("%s: %s", self.folder, problem)
