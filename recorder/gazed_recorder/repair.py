@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -127,8 +128,8 @@ def settle(folder: Path, manifest: Manifest, progress: Callable[[float], None] |
 def resume_point(folder: Path, manifest: Manifest) -> dict[str, int]:
     """Bring the accounts of the videos up to what is on disk, and return the ``captured_ns`` of each one's last frame.
 
-    For a recorder that goes on where a killed one stopped: only the ends of the files are read, and nothing is changed.
-    ``settle`` has to follow when the recording ends.
+    For a recorder that goes on where a killed one stopped: only the ends of the files are read, and nothing is changed
+    but that a part without a whole frame is removed. ``settle`` has to follow when the recording ends.
 
     Raises:
         OSError: a video cannot be read.
@@ -139,11 +140,15 @@ def resume_point(folder: Path, manifest: Manifest) -> dict[str, int]:
         known = {part.file: part for part in report.parts}
         report.parts = []
         for stem in stems:
-            if found := last_frame(folder / f"{stem}.mp4"):
-                part = known.get(f"{stem}.mp4") or Part(f"{stem}.mp4", codec=codec_of(manifest.mode))
-                part.frames, record = found
-                report.parts.append(part)
-                report.last, last[stream] = record.timestamp, record.captured_ns
+            found = last_frame(folder / f"{stem}.mp4")
+            if found is None:
+                with suppress(DamagedFile):
+                    repair_part(folder, stem)
+                continue
+            part = known.get(f"{stem}.mp4") or Part(f"{stem}.mp4", codec=codec_of(manifest.mode))
+            part.frames, record = found
+            report.parts.append(part)
+            report.last, last[stream] = record.timestamp, record.captured_ns
         report.written = sum(part.frames for part in report.parts)
     return last
 

@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 from gazed_recorder.errors import DamagedFile, NotARecording, RecordingRefused
 from gazed_recorder.folder import FolderLock
 from gazed_recorder.manifest import Manifest
+from gazed_recorder.mp4_write import mjpeg_codec
 from gazed_recorder.reader import Recording
-from gazed_recorder.repair import repair, repair_unfinished, settle
+from gazed_recorder.repair import repair, repair_unfinished, resume_point, settle
 from gazed_recorder.testing import make_recording
 from gazed_recorder.verify import verify
+from gazed_recorder.video import VideoPart, next_stem
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -262,3 +264,30 @@ def test_settle_tells_where_to_go_on(tmp_path: Path) -> None:
     assert settled.last["world"] == rows["captured_ns"][-1]
     assert [part.file for part in manifest.streams["world"].parts] == ["world.mp4", "world_001.mp4"]
     assert Manifest.load(folder).state == "recording"
+
+
+def test_a_recorder_that_goes_on_learns_from_the_ends_of_the_videos_where_they_stand(tmp_path: Path) -> None:
+    folder = make_recording(tmp_path, parts=2, closed=False)
+    with (folder / "world_001.mp4").open("ab") as file:
+        file.write(bytes(40))
+    # Killed before its first frame: its number is free again.
+    part = VideoPart(folder, "world_002", mjpeg_codec(64, 48))
+    left = {path: path.read_bytes() for path in folder.glob("world_002*")}
+    part.close()
+    for path, content in left.items():
+        path.write_bytes(content)
+    assert next_stem(folder, "world") == "world_003"
+    manifest = Manifest.load(folder)
+    manifest.streams["world"].parts = []
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith("world_002")}
+    last = resume_point(folder, manifest)
+    frames = {stream: np.load(folder / f"{stream}_001_frames.npy") for stream in ("world", "eye0")}
+    assert last == {stream: int(rows["captured_ns"][-1]) for stream, rows in frames.items()}
+    world = manifest.streams["world"]
+    assert [(part.file, part.frames, part.codec) for part in world.parts] == [
+        ("world.mp4", 6, "mjpeg"),
+        ("world_001.mp4", 6, "mjpeg"),
+    ]
+    assert (world.written, world.last) == (12, float(frames["world"]["timestamp"][-1]))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert next_stem(folder, "world") == "world_002"
