@@ -10,6 +10,7 @@ import contextlib
 import math
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -47,11 +48,11 @@ class _Sequences:
         return numbered
 
 
-class _Closing:
+class _Closing(ABC):
     """Context manager that closes."""
 
-    def close(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def close(self) -> None: ...
 
     def __enter__(self) -> Self:
         return self
