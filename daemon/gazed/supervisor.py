@@ -304,7 +304,7 @@ class Supervisor:
             "ports": self._processes["broker"].info,
             "frame_format": self._format,
             "free_gb": None if accounts.get("free_bytes") is None else accounts["free_bytes"] / 1e9,
-            "gb_per_hour": estimate_gb_per_hour({name: s.get("bytes_per_s", 0) for name, s in streams.items()}),
+            "gb_per_hour": self._gb_per_hour(streams),
             "version": version("gazed"),
             "pid": os.getpid(),
         }
@@ -313,6 +313,11 @@ class Supervisor:
         for name in ("broker", "recorder"):
             if process := self._processes.get(name):
                 process.tell(body)
+
+    def _gb_per_hour(self, streams: Mapping[str, Mapping[str, Any]]) -> float | None:
+        """Estimate what a recording in mode ``jpeg`` takes; ``None`` until each camera has shown its rate."""
+        rates = {name: streams[name]["bytes_per_s"] for name in self._streams}
+        return estimate_gb_per_hour(rates) if all(rates.values()) else None
 
     def _stream_status(self, name: str, accounts: Mapping[str, Any] | None) -> dict[str, Any]:
         process = self._processes.get(name)
@@ -332,7 +337,7 @@ class _Rates:
     def update(self, frames: int, size: int) -> dict[str, float]:
         now = time.monotonic()
         then, frames_then, size_then = self._then
-        if frames < frames_then:
+        if frames < frames_then or not frames_then:
             self._then = (now, frames, size)
         elif now - then >= 1.0:
             self._rates = {

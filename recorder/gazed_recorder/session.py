@@ -321,9 +321,9 @@ class Session:
             OSError: something cannot be written; ``gazed repair`` completes the folder.
         """
         try:
-            for error in self._close_streams():
+            if errors := self._close_streams():
                 # The folder stays open, for ``gazed repair``.
-                raise error
+                raise errors[0]
             problems = settle(self.folder, self.manifest).problems if self._torn else []
             for problem in [*problems, *finish(self.folder, self.manifest, hurry=hurry)]:
                 _log.error("%s: %s", self.folder, problem)

@@ -62,11 +62,6 @@ class StreamWriter:
         self.bytes = 0
 
     @property
-    def first_on_disk(self) -> bool:
-        """Whether at least one frame is written."""
-        return self.report.written > 0
-
-    @property
     def part(self) -> VideoFile | None:
         """The file that is being written."""
         return self._part

@@ -212,6 +212,15 @@ def test_frames_as_jpeg_are_the_camera_s_own_bytes(daemon: Trial) -> None:
     assert cv2.imdecode(np.frombuffer(message.raw[0], np.uint8), cv2.IMREAD_COLOR).shape == (240, 320, 3)
 
 
+def test_status_estimates_what_an_hour_takes(daemon: Trial) -> None:
+    status = wait_for(lambda: status if (status := daemon.remote.status())["gb_per_hour"] else None)
+    assert status["gb_per_hour"] == pytest.approx(
+        sum(status["streams"][name]["bytes_per_s"] for name in STREAMS) * 3.6e-6
+    )
+    assert status["streams"]["eye0"]["fps"] > 0
+    assert status["free_gb"] > 0
+
+
 def test_every_actor_tells_what_it_is(daemon: Trial) -> None:
     with daemon.remote.subscribe("notify.meta.doc") as heard:
         daemon.remote.notify("meta.should_doc")

@@ -132,7 +132,10 @@ def _status_view(current: dict[str, Any]) -> Group:
     for name, process in current["processes"].items():
         processes.add_row(escape(name), str(process["state"]), str(process["restarts"]))
     head = f"recording: {current['recording'] or 'none'}    time: {current['time']:.3f}    listen: {current['listen']}"
-    room = f"video: {current['gb_per_hour']:.1f} GB an hour as the cameras deliver it"
+    estimate = current["gb_per_hour"]
+    room = "video: rate not measured yet"
+    if estimate is not None:
+        room = f"video: {estimate:.1f} GB an hour as the cameras deliver it"
     if current["free_gb"] is not None:
         room += f"    free: {current['free_gb']:.0f} GB"
     return Group(escape(head), room, streams, processes)
