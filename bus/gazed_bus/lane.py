@@ -33,13 +33,13 @@ from typing import Any, Literal, NamedTuple, get_args
 import msgpack
 import zmq
 
-from gazed_bus.frame import Frame, FrameFormat, StreamInfo
+from gazed_bus.frame import Frame, PayloadFormat, StreamInfo
 from gazed_timesync import PupilTime
 
 __all__ = ["Ended", "FrameHeader", "Hello", "LaneReceiver", "LaneSender", "StreamState"]
 
 StreamState = Literal["streaming", "waiting", "lost", "ended"]
-_FORMATS: tuple[FrameFormat, ...] = get_args(FrameFormat)
+_FORMATS: tuple[PayloadFormat, ...] = get_args(PayloadFormat)
 _HEADER = struct.Struct("<QQQdqqdQQQHHB")
 _START = struct.Struct("<QQq")
 _ACK = struct.Struct("<q")
@@ -67,6 +67,11 @@ class FrameHeader(NamedTuple):
     width: int
     height: int
     format: int
+
+    @property
+    def payload_format(self) -> PayloadFormat:
+        """What the payload is."""
+        return _FORMATS[self.format]
 
 
 @dataclass(frozen=True, slots=True)

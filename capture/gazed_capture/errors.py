@@ -5,7 +5,10 @@
     GazedError
     └── SourceError
         ├── SourceOptionError   the configuration asks for something the source does not have
-        ├── SourceNotFound      no such device or file, or more than one fits
+        ├── SourceNotFound      no such device or file
+        ├── DeviceAmbiguous     more than one device fits
+        ├── DeviceRefused       the device is there, but this user may not open it, or another program has it
+        ├── NoBandwidth         the USB controller has no room left for the stream
         ├── DeviceLost          the device went away while it was read
         └── EndOfStream         a source with an end has reached it
 """
@@ -14,7 +17,16 @@ from __future__ import annotations
 
 from gazed_timesync import GazedError
 
-__all__ = ["DeviceLost", "EndOfStream", "SourceError", "SourceNotFound", "SourceOptionError"]
+__all__ = [
+    "DeviceAmbiguous",
+    "DeviceLost",
+    "DeviceRefused",
+    "EndOfStream",
+    "NoBandwidth",
+    "SourceError",
+    "SourceNotFound",
+    "SourceOptionError",
+]
 
 
 class SourceError(GazedError):
@@ -32,9 +44,27 @@ class SourceOptionError(SourceError):
 
 
 class SourceNotFound(SourceError):
-    """No device or file fits the configuration, or more than one does."""
+    """No device or file fits the configuration."""
 
     code = "source-not-found"
+
+
+class DeviceAmbiguous(SourceError):
+    """More than one device fits the configuration; the message lists them, the hint says how to tell them apart."""
+
+    code = "device-ambiguous"
+
+
+class DeviceRefused(SourceError):
+    """The device is there and cannot be had: no permission (the message names the node), or another program has it."""
+
+    code = "device-refused"
+
+
+class NoBandwidth(SourceError):
+    """The USB controller has no room left for what the camera was asked for."""
+
+    code = "no-bandwidth"
 
 
 class DeviceLost(SourceError):

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from gazed_bus.frame import Frame, StreamInfo
 from gazed_capture.errors import SourceNotFound, SourceOptionError
 
-__all__ = ["ClockQuality", "DeviceInfo", "Source", "SourceStats", "find_source", "source_names"]
+__all__ = ["ClockQuality", "Demand", "DeviceInfo", "Source", "SourceStats", "find_source", "source_names"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,24 @@ class DeviceInfo:
     name: str
     serial: str
     modes: tuple[tuple[int, int, float], ...] = ()
-    """(width, height, frames per second) on offer."""
+    """(width, height, frames per second) on offer; of a microphone (samples a second, channels, 0)."""
     problem: str = ""
     """Why it cannot be opened now; empty if it can."""
+    path: str = ""
+    """Where it is plugged in, the same after every replug: a USB path as ``1-2.4``; empty where there is none."""
+    controller: str = ""
+    """What it shares its bandwidth with: the USB bus, as ``usb1``; empty where it shares nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """The device that a source would open now, and what it asks of the USB controller."""
+
+    device: DeviceInfo
+    reserves: int = 0
+    """Bytes of each USB microframe (125 us) that the configured stream reserves; 0 where no controller is shared."""
+    limit: int = 0
+    """Bytes of each microframe that the controller gives to all its cameras; 0 as above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +61,8 @@ class SourceStats:
 
     delivered: int = 0
     missed: int = 0
-    """Frames the device produced that never reached us: the sum of sequence gaps."""
+    """Frames the device produced that never reached us: the sum of sequence gaps; blocks of sound with silence for
+    samples that were lost."""
     corrupt: int = 0
     clock: ClockQuality = field(default_factory=lambda: ClockQuality("arrival"))
 
@@ -65,11 +81,21 @@ class Source(Protocol):
             SourceOptionError: an option is unknown or out of range; the message names it and the nearest known one.
         """
 
-    def open(self) -> StreamInfo:
-        """Start the device and say what it will deliver.
+    def find(self) -> Demand:
+        """Tell which device ``open`` would take now, without opening it.
 
         Raises:
-            SourceNotFound: no device fits, or more than one does (the message lists them).
+            SourceNotFound: no device fits; the message lists those that are there.
+            DeviceAmbiguous: more than one does.
+        """
+
+    def open(self) -> StreamInfo:
+        """Start the device and say what it will deliver. May take seconds.
+
+        Raises:
+            SourceNotFound, DeviceAmbiguous: as ``find``.
+            DeviceRefused: no permission, or another program has it.
+            NoBandwidth: the USB controller has no room left for it.
             SourceError: the device is there but cannot be used.
         """
 
