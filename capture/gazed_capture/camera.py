@@ -1,6 +1,6 @@
 """The camera process: one source, read in a loop; each frame goes to the recorder lane and to whoever listens.
 
-Nothing is computed here. Started by the supervisor as ``python -m gazed_capture.camera '<CameraSettings as JSON>'``.
+A microphone is run in the same way: its frames are blocks of sound. Nothing is computed here. Started by the supervisor as ``python -m gazed_capture.camera '<CameraSettings as JSON>'``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import gc
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +21,7 @@ import zmq
 
 from gazed_bus.child import Child
 from gazed_bus.client import Publisher, Pusher, Subscriber
-from gazed_bus.frame import Frame, FrameFormat, StreamInfo, frame_topic
+from gazed_bus.frame import AUDIO, Frame, FrameFormat, StreamInfo, frame_topic
 from gazed_bus.lane import LaneSender
 from gazed_bus.rundir import RunDir
 from gazed_capture.errors import DeviceLost, EndOfStream, SourceError, SourceOptionError
@@ -30,8 +31,13 @@ from gazed_timesync import PupilClock, PupilTime
 __all__ = ["Camera", "CameraSettings"]
 
 _READ_S = 0.1
+_TURN_S = 0.02
 _RETRY_S = 0.5
 _HAND_OVER_S = 0.5
+_SILENT_S = 1.0
+_SILENT_PERIODS = 3
+# Longer than any device takes: who is not back by then never will be.
+_OPEN_S = 30.0
 _log = logging.getLogger(__name__)
 
 
@@ -44,6 +50,24 @@ class CameraSettings(msgspec.Struct, frozen=True):
     publish: FrameFormat = "jpeg"
     """Format asked for on the bus; anything but the camera's own is made by the Frame_Publisher plugin."""
     lane_buffer_bytes: int = 64 << 20
+
+
+class _Opening(threading.Thread):
+    """Opens a source; a device may take seconds, in which the lane and the heartbeat go on."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(name="open", daemon=True)
+        self.since = time.monotonic()
+        self.info: StreamInfo | None = None
+        self.error: Exception | None = None
+        self._source = source
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.info = self._source.open()
+        except Exception as error:  # noqa: BLE001 - whoever looks at the outcome raises it
+            self.error = error
 
 
 class Camera:
@@ -63,10 +87,14 @@ class Camera:
         self._notifications = Subscriber(run.sub, ["notify.frame_publishing.set_format", "notify.meta.should_doc"])
         self._publish: FrameFormat = settings.publish
         self._info: StreamInfo | None = None
+        self._opening: _Opening | None = None
         self._retry_at = 0.0
         self._ended = False
         self._lost_since: float | None = None
-        self._next_sequence: int | None = None
+        self._reason = ""
+        self._heard_at = 0.0
+        self._silent = False
+        self._missed = 0
         self._last = PupilTime(-9e9)
         self._steps = clock.steps
         self._frames = 0
@@ -83,41 +111,66 @@ class Camera:
     def turn(self) -> None:
         """Open the device if it is not, read one frame if there is one, and serve the lane and the bus."""
         if self._info is not None:
-            self._read()
-        elif not self._ended and time.monotonic() >= self._retry_at:
-            self._open()
+            self._read(self._info)
         else:
-            self._wait.poll(int(_READ_S * 1000))
+            if self._opening is not None:
+                self._finish_opening(self._opening)
+            elif not self._ended and time.monotonic() >= self._retry_at:
+                self._opening = _Opening(self._source)
+            self._wait.poll(int(_TURN_S * 1000))
         self._lane.turn()
         while (message := self._notifications.receive(0)) is not None:
             self._on_notification(message.payload)
 
-    def _open(self) -> None:
-        try:
-            self._info = self._source.open()
-        except SourceOptionError:
-            raise
-        except SourceError as error:
+    def _finish_opening(self, opening: _Opening) -> None:
+        """Take over what came of it.
+
+        Raises:
+            SourceOptionError: the configuration is wrong; trying again is of no use.
+            SourceError: the device hangs; only the end of this process frees it.
+        """
+        if opening.is_alive():
+            if time.monotonic() - opening.since > _OPEN_S:
+                raise SourceError(
+                    f"{self._stream}: the device has not answered for {_OPEN_S:.0f} s while it was opened"
+                )
+            return
+        self._opening = None
+        if opening.info is not None:
+            self._begin(opening.info)
+        elif isinstance(opening.error, SourceError) and not isinstance(opening.error, SourceOptionError):
             self._source.close()
             self._retry_at = time.monotonic() + _RETRY_S
-            if self._lost_since is None:
-                self._lose(error)
-            return
-        self._next_sequence = None
-        self._lane.announce("streaming", self._info)
+            if self._lost_since is None or opening.error.message != self._reason:
+                self._lose(opening.error)
+            # The collector is off, and a device may be away for days.
+            gc.collect()
+        elif opening.error is not None:
+            raise opening.error
+
+    def _begin(self, info: StreamInfo) -> None:
+        self._info = info
+        self._heard_at = time.monotonic()
+        self._missed = 0
+        self._reason = ""
+        self._lane.announce("streaming", info)
+        _log.info("%s: streaming from %s (%s)", self._stream, info.device, info.serial)
         if self._lost_since is not None:
             away = time.monotonic() - self._lost_since
-            _log.warning("%s: %s is back after %.1f s", self._stream, self._info.device, away)
-            self._notify("camera.found", away_s=away, device=self._info.device, serial=self._info.serial)
+            _log.warning("%s: %s is back after %.1f s", self._stream, info.device, away)
+            self._notify("camera.found", away_s=away, device=info.device, serial=info.serial)
             self._lost_since = None
 
     def _lose(self, error: SourceError) -> None:
-        _log.warning("%s: %s", self._stream, error)
-        self._lost_since = time.monotonic()
+        _log.warning("%s: %s%s", self._stream, error.message, f" ({error.hint})" if error.hint else "")
+        if self._lost_since is None:
+            self._lost_since = time.monotonic()
+        self._reason = error.message
+        self._silent = False
         self._lane.announce("lost", None)
-        self._notify("camera.lost", reason=error.message, code=error.code)
+        self._notify("camera.lost", reason=error.message, code=error.code, hint=error.hint)
 
-    def _read(self) -> None:
+    def _read(self, info: StreamInfo) -> None:
         try:
             frame = self._source.read(_READ_S)
         except EndOfStream as end:
@@ -134,12 +187,22 @@ class Camera:
                 self._retry_at = time.monotonic() + _RETRY_S
             self._lose(error)
             return
+        now = time.monotonic()
         if frame is not None:
+            if self._silent:
+                self._silent = False
+                _log.warning("%s: %s delivers again after %.1f s", self._stream, info.device, now - self._heard_at)
+                self._notify("camera.heard", away_s=now - self._heard_at)
+            self._heard_at = now
             self._deliver(frame)
+        elif not self._silent and now - self._heard_at > max(_SILENT_S, _SILENT_PERIODS / info.fps):
+            self._silent = True
+            _log.warning("%s: %s is there and delivers nothing", self._stream, info.device)
+            self._notify("camera.silent", device=info.device, serial=info.serial)
 
     def _deliver(self, frame: Frame) -> None:
-        missed = frame.sequence - self._next_sequence if self._next_sequence is not None else 0
-        self._next_sequence = frame.sequence + 1
+        so_far = self._source.stats().missed
+        missed, self._missed = so_far - self._missed, so_far
         # Read before the epoch: a jump in between is then seen with the next frame, and never overlooked.
         steps = self._clock.steps
         timestamp = self._clock.to_pupil(frame.captured_ns)
@@ -152,8 +215,17 @@ class Camera:
         self._frames += 1
         self._bytes += len(frame.payload)
         self._lane.offer(frame, timestamp, missed)
+        if frame.stream != AUDIO:
+            self._show(frame, timestamp)
+
+    def _show(self, frame: Frame, timestamp: PupilTime) -> None:
+        """Publish an image, if anybody listens.
+
+        ``camera.<stream>`` is for the Frame_Publisher, which makes of it what was asked for. Where that is JPEG, which
+        no camera with raw images has, they are published as they are.
+        """
         topic = frame_topic(frame.stream)
-        if self._publish != frame.format:
+        if self._publish not in ("jpeg", frame.format):
             topic = f"camera.{frame.stream}"
         if self._publisher.has_subscribers(topic):
             body = {
@@ -181,19 +253,33 @@ class Camera:
         """Return what the supervisor shows in ``gazed status``."""
         source = self._source.stats()
         return {
-            "state": "streaming" if self._info else "ended" if self._ended else "lost",
+            "state": self._state,
+            "reason": self._reason,
+            "device": self._info.device if self._info else "",
+            "serial": self._info.serial if self._info else "",
             "frames": self._frames,
             "bytes": self._bytes,
             "missed": source.missed,
             "corrupt": source.corrupt,
             "clock": source.clock.kind,
+            "clock_error_s": source.clock.error_s,
             "held": self._lane.held,
             "dropped": self._lane.dropped,
         }
 
+    @property
+    def _state(self) -> str:
+        if self._info is not None:
+            return "silent" if self._silent else "streaming"
+        if self._ended:
+            return "ended"
+        return "opening" if self._lost_since is None else "lost"
+
     def close(self) -> None:
         """Give everything back, after what a recording is still owed was handed over, if that can be done soon."""
-        self._source.close()
+        if self._opening is None:
+            # A device that is just being opened is given back by the end of the process.
+            self._source.close()
         deadline = time.monotonic() + _HAND_OVER_S
         while self._lane.held and time.monotonic() < deadline:
             self._wait.poll(10)

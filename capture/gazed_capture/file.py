@@ -18,7 +18,7 @@ from gazed_capture.errors import EndOfStream, SourceError, SourceNotFound, Sourc
 from gazed_capture.intrinsics import load_intrinsics
 from gazed_capture.options import refuse_unknown
 from gazed_capture.playback import SharedStart, find_parts, folder_span, load_stamps, span_of, stamps_beside
-from gazed_capture.source import ClockQuality, DeviceInfo, SourceStats
+from gazed_capture.source import ClockQuality, Demand, DeviceInfo, SourceStats
 from gazed_capture.video import VideoReader
 from gazed_timesync import HostNs, host_now
 
@@ -97,6 +97,15 @@ class FileSource:
         self._last_captured = 0
         self._expected: int | None = None
         self._delivered = self._missed = self._corrupt = 0
+
+    def find(self) -> Demand:
+        """Name the first video.
+
+        Raises:
+            SourceNotFound: there is no such file or folder, or the folder has no video of this stream.
+        """
+        video = self._find()[0]
+        return Demand(DeviceInfo("file", video.name, str(video.absolute())))
 
     def open(self) -> StreamInfo:
         """Find the video and look at its first part."""

@@ -15,7 +15,7 @@ import xxhash
 
 from gazed_bus.frame import Frame, StreamInfo
 from gazed_capture.errors import DeviceLost, SourceError, SourceNotFound
-from gazed_capture.source import ClockQuality, DeviceInfo, SourceStats
+from gazed_capture.source import ClockQuality, Demand, DeviceInfo, SourceStats
 from gazed_capture.wearer.bank import Bank, open_bank
 from gazed_capture.wearer.options import read_options
 from gazed_capture.wearer.rig import camera_matrix
@@ -45,6 +45,19 @@ class SimulatedSource:
         self._arrived_ns = 0
         self._delivered = self._missed = 0
 
+    def find(self) -> Demand:
+        """Name the camera.
+
+        Raises:
+            SourceNotFound: the cable is pulled.
+        """
+        if self._unplugged():
+            raise SourceNotFound(
+                f"{self._serial} is unplugged: {self._options.cable} exists",
+                hint=f"plug it in: rm {self._options.cable}",
+            )
+        return Demand(DeviceInfo("simulated", self._name, self._serial))
+
     def open(self) -> StreamInfo:
         """Start the camera; renders the loop if this machine has not done so yet, which takes seconds.
 
@@ -52,11 +65,7 @@ class SimulatedSource:
             SourceNotFound: the cable is pulled.
         """
         self.close()
-        if self._unplugged():
-            raise SourceNotFound(
-                f"{self._serial} is unplugged: {self._options.cable} exists",
-                hint=f"plug it in: rm {self._options.cable}",
-            )
+        self.find()
         spec = self._options.bank
         self._bank = open_bank(spec)
         self._lost = False
@@ -65,7 +74,7 @@ class SimulatedSource:
         return StreamInfo(
             stream=self._stream,
             source="simulated",
-            device=f"Simulated {_ROLES[self._stream]}",
+            device=self._name,
             serial=self._serial,
             width=spec.width,
             height=spec.height,
@@ -127,6 +136,10 @@ class SimulatedSource:
             DeviceInfo("simulated", f"Simulated {role}", f"wearer-1-{stream}", modes[stream])
             for stream, role in _ROLES.items()
         ]
+
+    @property
+    def _name(self) -> str:
+        return f"Simulated {_ROLES[self._stream]}"
 
     @property
     def _serial(self) -> str:

@@ -17,6 +17,9 @@ from gazed_capture.errors import SourceNotFound, SourceOptionError
 __all__ = ["ClockQuality", "Demand", "DeviceInfo", "Source", "SourceStats", "find_source", "source_names"]
 
 
+_EXTRAS = {"microphone": "audio"}
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
     """One device (or ready-made set-up) that a source could open, as ``gazed devices`` lists it."""
@@ -139,7 +142,7 @@ def find_source(name: str) -> type[Source]:
             except ImportError as error:
                 raise SourceOptionError(
                     f"source {name!r} needs the package {error.name!r}",
-                    hint=f"install it with: pip install 'gazed[{name}]'",
+                    hint=f"install it with: pip install 'gazed[{_EXTRAS.get(name, name)}]'",
                 ) from error
             return loaded
     raise SourceNotFound(f"no source named {name!r}: installed are {', '.join(source_names())}")

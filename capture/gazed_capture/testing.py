@@ -17,7 +17,7 @@ import numpy as np
 from gazed_bus.frame import Frame, StreamInfo
 from gazed_capture.errors import DeviceLost, EndOfStream, SourceError, SourceNotFound, SourceOptionError
 from gazed_capture.options import refuse_unknown
-from gazed_capture.source import ClockQuality, DeviceInfo, Source, SourceStats
+from gazed_capture.source import ClockQuality, Demand, DeviceInfo, Source, SourceStats
 from gazed_timesync import HostNs, host_now
 
 __all__ = ["FakeSource", "check_source"]
@@ -43,6 +43,9 @@ def check_source(factory: Callable[[], Source], *, frames: int = 5) -> None:
     _require(_descriptors() == before, "constructing a source must open nothing")
     _check_options(type(source))
     _check_closed(source, "before open")
+    demand = source.find()
+    _require(bool(demand.device.source and demand.device.name), "find() names its source and the device")
+    _require(_descriptors() == before, "find() must open nothing")
     for turn in ("first open", "open after close"):
         info = source.open()
         try:
@@ -176,6 +179,12 @@ class FakeSource:
         self._sequence = self._delivered = self._missed = 0
         self._captured = 0
         self._due = 0.0
+
+    def find(self) -> Demand:
+        """Name the camera, unless the script says that it is away."""
+        if self._steps[:1] == ["absent"]:
+            raise SourceNotFound(f"{self._stream}: the fake camera is not there")
+        return Demand(DeviceInfo("fake", "fake camera", "1"))
 
     def open(self) -> StreamInfo:
         """Go on with the script."""

@@ -14,7 +14,7 @@ from gazed_bus.frame import Frame, StreamInfo
 from gazed_bus.lane import Hello, LaneReceiver
 from gazed_bus.rundir import RunDir
 from gazed_capture.camera import Camera, CameraSettings
-from gazed_capture.source import DeviceInfo, SourceStats
+from gazed_capture.source import Demand, DeviceInfo, SourceStats
 from gazed_timesync import HostNs, PupilClock, PupilTime, host_now
 
 
@@ -23,6 +23,9 @@ class Endless:
 
     def __init__(self, stream: str = "eye0", options: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
         self._sequence = 0
+
+    def find(self) -> Demand:
+        return Demand(DeviceInfo("test", "camera", "1"))
 
     def open(self) -> StreamInfo:
         return StreamInfo("eye0", "test", "camera", "1", 64, 48, 100.0, "jpeg", "arrival")
