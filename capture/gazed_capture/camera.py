@@ -1,6 +1,7 @@
 """The camera process: one source, read in a loop; each frame goes to the recorder lane and to whoever listens.
 
-A microphone is run in the same way: its frames are blocks of sound. Nothing is computed here. Started by the supervisor as ``python -m gazed_capture.camera '<CameraSettings as JSON>'``.
+A microphone is run in the same way: its frames are blocks of sound. Nothing is computed here. Started by the supervisor
+as ``python -m gazed_capture.camera '<CameraSettings as JSON>'``.
 """
 
 from __future__ import annotations
@@ -141,8 +142,7 @@ class Camera:
         elif isinstance(opening.error, SourceError) and not isinstance(opening.error, SourceOptionError):
             self._source.close()
             self._retry_at = time.monotonic() + _RETRY_S
-            if self._lost_since is None or opening.error.message != self._reason:
-                self._lose(opening.error)
+            self._lose(opening.error)
             # The collector is off, and a device may be away for days.
             gc.collect()
         elif opening.error is not None:
@@ -162,13 +162,15 @@ class Camera:
             self._lost_since = None
 
     def _lose(self, error: SourceError) -> None:
+        if error.message == self._reason:
+            return
+        self._reason = error.message
         _log.warning("%s: %s%s", self._stream, error.message, f" ({error.hint})" if error.hint else "")
         if self._lost_since is None:
             self._lost_since = time.monotonic()
-        self._reason = error.message
-        self._silent = False
-        self._lane.announce("lost", None)
-        self._notify("camera.lost", reason=error.message, code=error.code, hint=error.hint)
+            self._silent = False
+            self._lane.announce("lost", None)
+            self._notify("camera.lost", reason=error.message, code=error.code, hint=error.hint)
 
     def _read(self, info: StreamInfo) -> None:
         try:
