@@ -53,6 +53,16 @@ def test_after_a_jump_time_goes_on_from_the_target(tmp_path_factory, target: flo
         assert clock.to_pupil(HostNs(at + later)) == pytest.approx(target + later / 1e9, abs=1e-6)
 
 
+@given(target=st.floats(-1e9, 1e9), later=st.integers(-(10**15), 10**15))
+def test_pupil_time_leads_back_to_the_host_time_it_came_from(tmp_path_factory, target: float, later: int) -> None:
+    with PupilClock.create(tmp_path_factory.getbasetemp() / "clock") as clock:
+        at = host_now()
+        clock.jump_to(PupilTime(target), at)
+        host = HostNs(at + later)
+        pupil = clock.to_pupil(host)
+        assert abs(clock.to_host(pupil) - host) <= max(0.5, abs(pupil) * 1e9 * 2**-52)
+
+
 def test_a_file_that_is_no_clock_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ClockError, match="No such file"):
         PupilClock(tmp_path / "none")

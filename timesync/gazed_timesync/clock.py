@@ -116,6 +116,10 @@ class PupilClock:
         """Convert host time to Pupil time."""
         return PupilTime((host - self._slots[_SLOT_EPOCH]) / 1e9)
 
+    def to_host(self, timestamp: PupilTime) -> HostNs:
+        """Convert Pupil time to host time; to the nanosecond within 50 days of the epoch."""
+        return HostNs(self._slots[_SLOT_EPOCH] + round(timestamp * 1e9))
+
     def now(self) -> PupilTime:
         """Return the Pupil time of this instant."""
         return self.to_pupil(host_now())
