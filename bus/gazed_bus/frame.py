@@ -62,7 +62,7 @@ class StreamInfo:
     """Nominal frames per second; of sound, blocks."""
     format: PayloadFormat
     clock: str
-    """What the capture times rest on: ``hardware``, ``kernel``, ``arrival``, ``file`` or ``simulated``."""
+    """What the capture times rest on: ``hardware``, ``kernel``, ``sender``, ``arrival``, ``file`` or ``simulated``."""
     intrinsics: dict[str, object] | None = None
     """``{camera_matrix 3x3, dist_coefs, cam_type, resolution}`` as in Pupil's intrinsics files; ``None`` if unknown."""
     controls: dict[str, object] | None = None

@@ -53,7 +53,7 @@ class ClockQuality:
     """What is known of the capture times: what they rest on and how far off they may be, in seconds."""
 
     kind: str
-    """``hardware``, ``kernel``, ``arrival``, ``file`` or ``simulated``."""
+    """``hardware``, ``kernel``, ``sender`` (another program's word), ``arrival``, ``file`` or ``simulated``."""
     error_s: float | None = None
     """Bound of the error of ``captured_ns``; ``None`` where nothing is known."""
 

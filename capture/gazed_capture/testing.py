@@ -83,7 +83,7 @@ def _check_closed(source: Source, when: str) -> None:
 def _check_info(info: StreamInfo) -> None:
     _require(bool(info.source and info.device), "StreamInfo names its source and its device")
     _require(info.width > 0 and info.height > 0 and info.fps > 0, "StreamInfo has a size and a rate")
-    kinds = ("hardware", "kernel", "arrival", "file", "simulated")
+    kinds = ("hardware", "kernel", "sender", "arrival", "file", "simulated")
     _require(info.clock in kinds, f"StreamInfo.clock is one of {kinds}, not {info.clock!r}")
     if info.intrinsics is not None:
         keys = {"camera_matrix", "dist_coefs", "cam_type", "resolution"}
