@@ -6,82 +6,51 @@ in its interface says which, and the second one steps whenever somebody sets the
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections import deque
 from typing import Literal
 
-from gazed_timesync.clock import HostNs, host_now
+from gazed_timesync.clock import HostNs, UnixNs
 
 __all__ = ["StreamClock"]
 
-_SAME_CLOCK_NS = 50_000_000  # further apart than any reading takes on a machine that is still of use
-_SLEW = 1e-3  # the kernel turns a clock by 500 ppm at most when it is not set
-_STEP_NS = 1_000_000
+_SAME_NS = 1_000_000_000  # between two readings of one clock lies less, even on a machine that stumbles
+_KEPT = 256  # readings: about five seconds of sound
 
 
 class StreamClock:
-    """Measures a clock that can only be read, again and again, against the host's.
+    """Converts times of a stream to host time by what all clocks showed at the last ``observe``.
 
-    ``read`` returns the stream's time in seconds; ``host`` and ``unix`` are the clocks to compare it with, in ns.
-    It is measured once at construction; call ``measure`` about once a second from then on.
+    Where the stream's clock is one of the computer's, the conversion is exact; any other one is taken to run like the
+    host's, and the offset is that of the reading with the least delay of the last few seconds.
     """
 
-    def __init__(
-        self,
-        read: Callable[[], float],
-        *,
-        host: Callable[[], int] = host_now,
-        unix: Callable[[], int] = time.time_ns,
-    ) -> None:
-        self._read, self._host, self._unix = read, host, unix
-        self._steps = 0
-        self._offset, self._error, self._at = self._compare()
-        self._kind = self._recognise()
+    def __init__(self) -> None:
+        self._kind: Literal["monotonic", "realtime", "other"] = "other"
+        self._offset = 0
+        self._delays: deque[int] = deque(maxlen=_KEPT)
 
     @property
     def kind(self) -> Literal["monotonic", "realtime", "other"]:
-        """The clock that the stream's time was found to be at the last measurement."""
+        """The clock that the stream's time was found to be at the last reading."""
         return self._kind
 
-    @property
-    def steps(self) -> int:
-        """How often the stream's clock has jumped against the host's (more than 1 ms at once)."""
-        return self._steps
+    def observe(self, stream_s: float, host: HostNs, unix: UnixNs) -> None:
+        """Take in a reading of the stream's clock, and of the host's and the Unix clock at once and soon after it.
 
-    @property
-    def error_s(self) -> float:
-        """Bound of the error of the last measurement, in seconds."""
-        return self._error / 1e9
-
-    def measure(self) -> bool:
-        """Measure again; tell whether the clock has jumped since the last time.
-
-        Times of before a jump that are converted after it are off by the jump: at most those of one measuring interval.
+        Args:
+            stream_s: seconds of the stream's clock.
+            host: ns of CLOCK_MONOTONIC.
+            unix: ns of CLOCK_REALTIME.
         """
-        offset, error, at = self._compare()
-        slewed = abs(at - self._at) * _SLEW
-        stepped = abs(offset - self._offset) > _STEP_NS + slewed + error + self._error
-        self._offset, self._error, self._at = offset, error, at
-        self._steps += stepped
-        self._kind = self._recognise()
-        return stepped
+        stream_ns = round(stream_s * 1e9)
+        self._delays.append(host - stream_ns)
+        if abs(host - stream_ns) < _SAME_NS:
+            self._kind, self._offset = "monotonic", 0
+        elif abs(unix - stream_ns) < _SAME_NS:
+            self._kind, self._offset = "realtime", host - unix
+        else:
+            self._kind, self._offset = "other", min(self._delays)
 
     def to_host(self, stream_s: float) -> HostNs:
-        """Convert a time of the stream, in seconds, by the last measurement."""
-        return HostNs(round(stream_s * 1e9) - self._offset)
-
-    def _compare(self) -> tuple[int, int, int]:
-        """Return stream time minus host time, half the width of the reading, and when it was: the tightest of five."""
-        readings = []
-        for _ in range(5):
-            before, stream_s, after = self._host(), self._read(), self._host()
-            readings.append((after - before, round(stream_s * 1e9) - (before + after) // 2, after))
-        width, offset, at = min(readings)
-        return offset, (width + 1) // 2, at
-
-    def _recognise(self) -> Literal["monotonic", "realtime", "other"]:
-        if abs(self._offset) <= _SAME_CLOCK_NS + self._error:
-            return "monotonic"
-        if abs(self._offset + self._host() - self._unix()) <= _SAME_CLOCK_NS + self._error:
-            return "realtime"
-        return "other"
+        """Convert a time of the stream, in seconds, by the last reading."""
+        return HostNs(round(stream_s * 1e9) + self._offset)
