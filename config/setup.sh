@@ -1,5 +1,6 @@
 #!/bin/sh
 # Sets up a checkout of gazed: system libraries (only those that are missing), .venv, locked packages.
+# With --tests, also what the tests of cameras and sound need: a C compiler and a sound server of their own.
 # May be run again at any time.
 set -eu
 cd "$(dirname "$0")/.."
@@ -12,6 +13,13 @@ fail() {
 missing=""
 want() { # want SONAME PACKAGE
     { ldconfig -p 2>/dev/null || /sbin/ldconfig -p; } | grep -q "$1" || missing="$missing $2"
+}
+
+want_file() { # want_file PATTERN PACKAGE...: no file fits the pattern, which the shell expands
+    pattern=$1
+    shift
+    for file in $pattern; do [ -e "$file" ] && return; done
+    missing="$missing $*"
 }
 
 fits() { # fits PYTHON: a version that gazed runs on
@@ -29,6 +37,14 @@ done
 
 want libGL.so.1 libgl1
 want libglib-2.0.so.0 libglib2.0-0
+want libportaudio.so.2 libportaudio2
+if [ "${1:-}" = --tests ]; then
+    command -v cc >/dev/null || missing="$missing gcc"
+    want_file /usr/include/stdio.h libc6-dev
+    want_file /usr/bin/pulseaudio pulseaudio
+    want_file /usr/bin/pacat pulseaudio-utils
+    want_file '/usr/lib/*/alsa-lib/libasound_module_pcm_pulse.so' libasound2-plugins
+fi
 if [ ! -x .venv/bin/pip ] && ! "$python" -c 'import ensurepip' 2>/dev/null; then
     missing="$missing $(basename "$(readlink -f "$(command -v "$python")")")-venv"
 fi
@@ -48,5 +64,5 @@ fi
 [ -x .venv/bin/pip ] || "$python" -m venv .venv
 [ -x .venv/bin/uv ] || .venv/bin/pip install --quiet --disable-pip-version-check 'uv>=0.8,<1'
 # --inexact keeps uv itself, which the lock does not list.
-UV_PROJECT_ENVIRONMENT=.venv .venv/bin/uv sync --quiet --locked --inexact
+UV_PROJECT_ENVIRONMENT=.venv .venv/bin/uv sync --quiet --locked --inexact --extra uvc --extra audio
 echo "setup: done; try .venv/bin/gazed --help"

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SETUP = "sh config/setup.sh && "
-TESTS = "sh config/setup.sh && .venv/bin/pytest -n auto"
+TESTS = "sh config/setup.sh --tests && .venv/bin/pytest -n auto"
 
 
 def blocks() -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ is gone, however it went. Neither pipe can be reached from the network.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import logging
 import os
@@ -59,6 +60,8 @@ class Child:
     def start(cls, name: str) -> Child:
         """Take over the signals and the log of this process and watch the parent."""
         child = cls(name)
+        # A driver that crashes says at least where, on standard error.
+        faulthandler.enable()
         signal.signal(signal.SIGTERM, child._on_signal)
         log_to_bus(name, child.run)
         threading.Thread(target=child._watch_parent, name="parent", daemon=True).start()

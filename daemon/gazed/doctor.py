@@ -17,9 +17,9 @@ from typing import Literal
 
 import msgspec
 
-from gazed.config import Config
+from gazed.config import Config, config_root
 from gazed.ports import try_port
-from gazed.sources import check_sources
+from gazed.sources import StreamPlan, check_sources, controller_loads, plan_streams, refuse_ambiguous
 from gazed_bus.rundir import RunDir
 from gazed_timesync import GazedError
 
@@ -31,6 +31,7 @@ __all__ = [
     "check_python",
     "check_realtime",
     "check_recordings",
+    "check_streams",
     "examine",
 ]
 
@@ -58,11 +59,10 @@ def examine(config: Config) -> Iterator[Check]:
     yield check_library("libglib-2.0.so.0", "libglib2.0-0", "OpenCV")
     for package in ("numpy", "cv2", "av", "zmq"):
         yield _check_import(package)
-    yield check_library("libusb-1.0.so.0", "libusb-1.0-0", "gazed[uvc]", needed=False)
-    yield check_library("libportaudio.so.2", "libportaudio2", "gazed[audio]", needed=False)
+    yield check_library("libportaudio.so.2", "libportaudio2", "sound", needed=False)
     for extra, distributions in _EXTRAS.items():
         yield check_extra(extra, distributions)
-    yield _check_sources(config)
+    yield from check_streams(config)
     yield check_recordings(Path(config.recorder.root), config.recorder.floor_mb)
     yield _check_run_directory()
     yield check_port(config.daemon.listen, config.daemon.port)
@@ -162,12 +162,29 @@ def _check_import(package: str) -> Check:
     return Check(package, "ok", str(module.__version__))
 
 
-def _check_sources(config: Config) -> Check:
+def check_streams(config: Config) -> Iterator[Check]:
+    """Check the options of every stream, that its device is there and may be opened, and that the cameras fit."""
     try:
         check_sources(config)
+        plans = plan_streams(config)
+        refuse_ambiguous(plans)
     except GazedError as error:
-        return Check("cameras", "missing", error.message, error.hint or "gazed config check")
-    return Check("cameras", "ok", ", ".join(f"{name}: {it.source}" for name, it in config.enabled_streams.items()))
+        yield Check("cameras", "missing", error.message, error.hint or "gazed config check")
+        return
+    for plan in plans:
+        yield _check_plan(plan)
+    for load in controller_loads(plans):
+        state: Literal["ok", "missing"] = "missing" if load.left_out else "ok"
+        mend = "another USB controller, a smaller image or a lower rate for them" if load.left_out else ""
+        yield Check(f"USB {load.controller}", state, load.text, mend)
+
+
+def _check_plan(plan: StreamPlan) -> Check:
+    if plan.code == "device-problem":
+        return Check(plan.stream, "missing", f"{plan.found}: {plan.message}", _install_rules())
+    if plan.code:
+        return Check(plan.stream, "missing", plan.message, plan.hint or "gazed devices")
+    return Check(plan.stream, "ok", f"{plan.source}: {plan.found}")
 
 
 def _check_run_directory() -> Check:
@@ -179,5 +196,16 @@ def _check_run_directory() -> Check:
     return Check("run directory", "ok", str(run.path.parent))
 
 
+def _install_rules() -> str:
+    rules = shlex.quote(str(config_root() / "udev" / "60-gazed.rules"))
+    do = _sudo()
+    install = f"{do}cp {rules} /etc/udev/rules.d/ && {do}udevadm control --reload && {do}udevadm trigger"
+    return f"{install} && {do}usermod -aG plugdev,video,audio $USER; then log in again"
+
+
 def _apt(package: str) -> str:
-    return f"{'' if os.geteuid() == 0 else 'sudo '}apt-get install -y {package}"
+    return f"{_sudo()}apt-get install -y {package}"
+
+
+def _sudo() -> str:
+    return "" if os.geteuid() == 0 else "sudo "

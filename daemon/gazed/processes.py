@@ -131,7 +131,9 @@ class ManagedProcess:
 
     def describe(self) -> dict[str, Any]:
         """Return what ``gazed status`` shows of this process."""
-        return {"state": self.state, "restarts": self.restarts, "pid": self.pid, "last_exit": self.last_exit}
+        died = "" if self.last_exit is None else f"ended with {_reason(self.last_exit)}"
+        last = {"last_exit": self.last_exit, "reason": died}
+        return {"state": self.state, "restarts": self.restarts, "pid": self.pid, **last}
 
     def _set(self, state: ProcessState) -> None:
         if state != self.state:

@@ -1,20 +1,73 @@
-"""Trying the options of every camera before the daemon starts.
+"""Asking the sources before the daemon starts: whether their options are right, which device each gets, if all fit.
 
-A process of its own (``python -m gazed.sources``, configuration as JSON on standard input): sources may load numpy and
-codecs, and the supervisor stays without them.
+A process of its own (``python -m gazed.sources``, configuration as JSON on standard input): sources may load numpy,
+codecs and drivers, and the supervisor stays without them. A driver that crashes takes nothing else along.
 """
 
 from __future__ import annotations
 
-import json
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from gazed.config import Config
 from gazed.errors import ConfigError, DaemonError
 from gazed_timesync import GazedError
 
-__all__ = ["check_sources"]
+if TYPE_CHECKING:
+    from gazed_capture.source import Source
+
+__all__ = ["ControllerLoad", "StreamPlan", "check_sources", "controller_loads", "plan_streams", "refuse_ambiguous"]
+
+_REFUSED = 2
+
+
+class StreamPlan(msgspec.Struct, frozen=True):
+    """Which device a stream would get now, or why it gets none."""
+
+    stream: str
+    source: str
+    name: str = ""
+    """Of the device; empty if there is none."""
+    serial: str = ""
+    path: str = ""
+    controller: str = ""
+    reserves: int = 0
+    limit: int = 0
+    """As ``gazed_capture.source.Demand``."""
+    code: str = ""
+    """Of the error; empty where the device can be opened, ``device-problem`` where it is there but cannot."""
+    message: str = ""
+    hint: str = ""
+
+    @property
+    def found(self) -> str:
+        """The device in one line."""
+        marks = ", ".join(mark for mark in (self.serial, self.path) if mark)
+        return f"{self.name} ({marks})" if marks else self.name
+
+
+class ControllerLoad(msgspec.Struct, frozen=True):
+    """What the cameras of one USB controller ask of it, in bytes of each microframe (125 us)."""
+
+    controller: str
+    asked: int
+    limit: int
+    streams: dict[str, int]
+    """What each asks."""
+    left_out: list[str]
+    """The streams that do not fit any more, in the order of the configuration."""
+
+    @property
+    def text(self) -> str:
+        """The load in one line."""
+        asks = ", ".join(f"{stream} {size}" for stream, size in self.streams.items())
+        text = f"{self.controller}: {self.asked} of {self.limit} bytes a microframe asked for ({asks})"
+        return f"{text}; no room for {', '.join(self.left_out)}" if self.left_out else text
 
 
 def check_sources(config: Config) -> None:
@@ -23,29 +76,101 @@ def check_sources(config: Config) -> None:
     Raises:
         ConfigError: a source is not installed, or refuses an option; the message names the stream.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "gazed.sources"], input=config.to_json(), capture_output=True, text=True, check=False
-    )
-    if done.returncode == 2 and done.stdout:
-        refusal = json.loads(done.stdout)
+    code, output, errors = _ask(config, "check")
+    if code == _REFUSED and output:
+        refusal = msgspec.json.decode(output, type=dict[str, str])
         raise ConfigError(refusal["message"], hint=refusal["hint"])
-    if done.returncode:
-        raise DaemonError(f"checking the sources failed: {done.stderr.strip()[-500:]}")
+    if code:
+        raise DaemonError(f"checking the sources failed: {errors}")
 
 
-def _main() -> int:
+def plan_streams(config: Config) -> list[StreamPlan]:
+    """Tell for every enabled stream which device it would get now; nothing is opened.
+
+    Raises:
+        DaemonError: the process that looks died, which a driver may make it do; the message says of what.
+    """
+    code, output, errors = _ask(config, "plan")
+    if code < 0:
+        raise DaemonError(f"looking for the cameras ended with signal {signal.Signals(-code).name}")
+    if code:
+        raise DaemonError(f"looking for the cameras failed: {errors}")
+    return msgspec.json.decode(output, type=list[StreamPlan])
+
+
+def refuse_ambiguous(plans: Sequence[StreamPlan]) -> None:
+    """Refuse a set-up in which chance would decide which camera a stream gets.
+
+    Raises:
+        DaemonError: more than one device fits a stream, or two streams get the same; the message lists them.
+    """
+    owners: dict[tuple[str, str], str] = {}
+    for plan in plans:
+        if plan.code == "device-ambiguous":
+            raise DaemonError(f"streams.{plan.stream}: {plan.message}", hint=plan.hint)
+        if plan.path:
+            device = (plan.controller, plan.path)
+            if other := owners.get(device):
+                raise DaemonError(
+                    f"streams.{other} and streams.{plan.stream} both take {plan.found}",
+                    hint="give each its own serial or path; gazed devices lists the cameras",
+                )
+            owners[device] = plan.stream
+
+
+def controller_loads(plans: Sequence[StreamPlan]) -> list[ControllerLoad]:
+    """Add up what the cameras ask of each USB controller."""
+    loads: dict[str, ControllerLoad] = {}
+    for plan in plans:
+        if not plan.controller or not plan.reserves:
+            continue
+        load = loads.get(plan.controller) or ControllerLoad(plan.controller, 0, plan.limit, {}, [])
+        taken = sum(size for stream, size in load.streams.items() if stream not in load.left_out)
+        left_out = [*load.left_out, plan.stream] if taken + plan.reserves > plan.limit else load.left_out
+        streams = {**load.streams, plan.stream: plan.reserves}
+        loads[plan.controller] = ControllerLoad(plan.controller, sum(streams.values()), plan.limit, streams, left_out)
+    return list(loads.values())
+
+
+def _ask(config: Config, what: str) -> tuple[int, bytes, str]:
+    command = [sys.executable, "-m", "gazed.sources", what]
+    done = subprocess.run(command, input=config.to_json().encode(), capture_output=True, check=False)
+    # Drivers of cameras print what they like; the answer is the last line.
+    lines = done.stdout.splitlines()
+    return done.returncode, lines[-1] if lines else b"", done.stderr.decode(errors="replace").strip()[-500:]
+
+
+def _main(argv: list[str]) -> int:
     from gazed_capture.source import find_source
 
     config = Config.from_json(sys.stdin.buffer.read())
+    sources: dict[str, Source] = {}
     for name, stream in config.enabled_streams.items():
         try:
-            find_source(stream.source)(name, stream.options)
+            sources[name] = find_source(stream.source)(name, stream.options)
         except GazedError as error:
-            text = json.dumps({"message": f"streams.{name}: {error.message}", "hint": error.hint})
-            sys.stdout.write(text)
-            return 2
+            _answer({"message": f"streams.{name}: {error.message}", "hint": error.hint})
+            return _REFUSED
+    if argv[1] == "plan":
+        _answer([_plan(name, config.streams[name].source, source) for name, source in sources.items()])
     return 0
 
 
+def _plan(stream: str, kind: str, source: Source) -> StreamPlan:
+    try:
+        demand = source.find()
+    except GazedError as error:
+        return StreamPlan(stream, kind, code=error.code, message=error.message, hint=error.hint)
+    device = demand.device
+    return StreamPlan(
+        stream, kind, device.name, device.serial, device.path, device.controller, demand.reserves, demand.limit,
+        code="device-problem" if device.problem else "", message=device.problem,
+    )  # fmt: skip
+
+
+def _answer(value: object) -> None:
+    sys.stdout.write(f"\n{msgspec.json.encode(value).decode()}\n")
+
+
 if __name__ == "__main__":
-    sys.exit(_main())
+    sys.exit(_main(sys.argv))

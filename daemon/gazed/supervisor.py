@@ -324,6 +324,8 @@ class Supervisor:
         stats = process.stats if process and process.state == "ready" else {}
         state = stats.get("state", process.state if process else "stopped")
         rates = self._rates.setdefault(name, _Rates()).update(stats.get("frames", 0), stats.get("bytes", 0))
+        if process and state in ("restarting", "failed"):
+            stats = {"reason": process.describe()["reason"]}
         return {"received": 0, "written": 0, "dropped": 0, **stats, **(accounts or {}), **rates, "state": state}
 
 

@@ -67,15 +67,25 @@ def devices(as_json: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("source", "device", "serial", "modes", "problem")
+    table = Table("source", "device", "serial", "path", "modes", "problem")
     for device in found:
-        modes = ", ".join(f"{width}x{height}@{fps:g}" for width, height, fps in device["modes"])
-        row = (device["source"], device["name"], device["serial"], modes, device["problem"])
+        row = (device["source"], device["name"], device["serial"], device["path"], _modes(device), device["problem"])
         table.add_row(*map(escape, row))
     for name, problem in problems.items():
-        table.add_row(escape(name), "", "", "", escape(problem))
+        table.add_row(escape(name), "", "", "", "", escape(problem))
     Console().print(table)
     click.echo(f"installed sources: {', '.join(names)}")
+
+
+def _modes(device: dict[str, Any]) -> str:
+    """Return the modes in short: each size once, with all its rates."""
+    rates: dict[str, list[float]] = {}
+    for width, height, fps in device["modes"]:
+        # A microphone has samples a second and channels.
+        rates.setdefault(f"{width}x{height}" if fps else f"{width} Hz, {height} channels", []).append(fps)
+    return ", ".join(
+        f"{size}@{'/'.join(f'{r:g}' for r in all_)}" if any(all_) else size for size, all_ in rates.items()
+    )
 
 
 @click.command()

@@ -128,6 +128,7 @@ def _status_view(current: dict[str, Any]) -> Group:
     for name, stream in current["streams"].items():
         cells = (stream.get(key, "") for key in ("state", "frames", "fps", "missed", "received", "written", "dropped"))
         streams.add_row(escape(name), *(f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in cells))
+    reasons = [f"{name}: {stream['reason']}" for name, stream in current["streams"].items() if stream.get("reason")]
     processes = Table("process", "state", "restarts")
     for name, process in current["processes"].items():
         processes.add_row(escape(name), str(process["state"]), str(process["restarts"]))
@@ -138,4 +139,4 @@ def _status_view(current: dict[str, Any]) -> Group:
         room = f"video: {estimate:.1f} GB an hour as the cameras deliver it"
     if current["free_gb"] is not None:
         room += f"    free: {current['free_gb']:.0f} GB"
-    return Group(escape(head), room, streams, processes)
+    return Group(escape(head), room, streams, *map(escape, reasons), processes)

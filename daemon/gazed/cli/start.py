@@ -6,12 +6,15 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gazed.cli.configuration import config_options, read_config
 from gazed.cli.output import emit_json, finish, json_option
+
+if TYPE_CHECKING:
+    from gazed.config import Config
 
 __all__ = ["bench", "demo", "run"]
 
@@ -35,6 +38,7 @@ def run(until_eof: bool, **chosen: Any) -> None:
     check_sources(effective)
     check_ports(effective.daemon)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-8s %(name)s: %(message)s")
+    _look_for_devices(effective)
     if until_eof:
         threading.Thread(target=_end_at_eof, daemon=True).start()
     finish(asyncio.run(Supervisor(effective).run()))
@@ -84,6 +88,33 @@ def bench(seconds: float, profile: str, rate: str | None, recordings: Path | Non
         _show_figures(result)
     dropped = sum(stream["dropped"] for stream in result["streams"].values())
     finish(1 if dropped else 0)
+
+
+def _look_for_devices(config: Config) -> None:
+    """Log which device each stream gets and what the USB controllers are asked for.
+
+    Raises:
+        DaemonError: chance would decide which camera a stream gets.
+    """
+    import logging
+
+    from gazed.errors import DaemonError
+    from gazed.sources import controller_loads, plan_streams, refuse_ambiguous
+
+    log = logging.getLogger("gazed")
+    try:
+        plans = plan_streams(config)
+    except DaemonError as error:
+        log.error("%s; the cameras are tried all the same", error.message)  # noqa: TRY400 - the message is all there is
+        return
+    refuse_ambiguous(plans)
+    for plan in plans:
+        if plan.code:
+            log.warning("%s: %s%s", plan.stream, plan.message, f" ({plan.hint})" if plan.hint else "")
+        else:
+            log.info("%s: %s", plan.stream, plan.found)
+    for load in controller_loads(plans):
+        log.log(logging.WARNING if load.left_out else logging.INFO, "%s", load.text)
 
 
 def _end_on_sigterm() -> None:
