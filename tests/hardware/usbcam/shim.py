@@ -1,0 +1,30 @@
+"""Builds the library that puts emulated cameras behind the system calls of a process, and the environment for it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from usbcam.server import Server
+
+__all__ = ["build_shim", "shim_environment"]
+
+_SOURCE = Path(__file__).with_name("usbfs_shim.c")
+
+
+def build_shim(folder: Path) -> Path | None:
+    """Compile the shim into ``folder`` and return its path; ``None`` without a C compiler."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        return None
+    out = folder / "usbfs_shim.so"
+    flags = ["-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-pthread"]
+    subprocess.run([compiler, *flags, "-o", str(out), str(_SOURCE)], check=True)
+    return out
+
+
+def shim_environment(shim: Path, server: Server) -> dict[str, str]:
+    """Return the environment of a process (and its children) that sees the cameras of ``server``, and no others."""
+    return {**os.environ, "LD_PRELOAD": str(shim), "USBSHIM": str(server.root)}
