@@ -31,8 +31,8 @@ class SampleClock:
     Args:
         rate: the card's nominal samples per second.
 
-    ``time_of`` may be asked for any sample from the one last asked for on, and for those a quarter of a second before it. The delay
-    between the air and the converter is in no stamp and not in the result.
+    ``time_of`` may be asked for any sample from the one last asked for on, and for those a quarter of a second before
+    it. The delay between the air and the converter is in no stamp and not in the result.
     """
 
     def __init__(self, rate: float) -> None:
