@@ -14,6 +14,9 @@ __all__ = ["SYSFS_USB", "UsbDevice", "usb_devices", "usb_parent"]
 
 SYSFS_USB = Path("/sys/bus/usb/devices")
 _VIDEO_CLASS = "0e"
+_HIGH_SPEED_MBIT = 480.0
+# USB 2.0 section 5.6.4: periodic transfers get 80 % of a microframe, which has room for 7500 bytes.
+_HIGH_SPEED_ROOM = 6000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,11 @@ class UsbDevice:
     def controller(self) -> str:
         """The bus, whose bandwidth it shares with all others there: ``usb1``."""
         return f"usb{self.bus}"
+
+    @property
+    def room(self) -> int:
+        """Bytes of each microframe (125 us) that all cameras of a high-speed bus share; 0 for other speeds."""
+        return _HIGH_SPEED_ROOM if self.speed_mbit == _HIGH_SPEED_MBIT else 0
 
 
 def usb_devices(root: Path = SYSFS_USB) -> list[UsbDevice]:
