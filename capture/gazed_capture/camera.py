@@ -37,8 +37,6 @@ _RETRY_S = 0.5
 _HAND_OVER_S = 0.5
 _SILENT_S = 1.0
 _SILENT_PERIODS = 3
-# Longer than any device takes: who is not back by then never will be.
-_OPEN_S = 30.0
 _log = logging.getLogger(__name__)
 
 
@@ -74,12 +72,16 @@ class _Opening(threading.Thread):
 class Camera:
     """One stream, from its source to the lane and the bus.
 
-    Takes everything it talks to as arguments; ``turn`` does one step of the loop.
+    Takes everything it talks to as arguments; ``turn`` does one step of the loop. A device that has not opened within
+    ``open_limit_s`` hangs: no device takes that long.
     """
 
-    def __init__(self, settings: CameraSettings, source: Source, run: RunDir, clock: PupilClock) -> None:
+    def __init__(
+        self, settings: CameraSettings, source: Source, run: RunDir, clock: PupilClock, *, open_limit_s: float = 30.0
+    ) -> None:
         self._stream = settings.stream
         self._source = source
+        self._open_limit_s = open_limit_s
         self._clock = clock
         self._lane = LaneSender(run.lane, settings.stream, limit_bytes=settings.lane_buffer_bytes)
         # Frames are large: while the broker is away, only the last few wait for it.
@@ -131,10 +133,8 @@ class Camera:
             SourceError: the device hangs; only the end of this process frees it.
         """
         if opening.is_alive():
-            if time.monotonic() - opening.since > _OPEN_S:
-                raise SourceError(
-                    f"{self._stream}: the device has not answered for {_OPEN_S:.0f} s while it was opened"
-                )
+            if time.monotonic() - opening.since > self._open_limit_s:
+                raise SourceError(f"{self._stream}: the device has not answered for {self._open_limit_s:g} s")
             return
         self._opening = None
         if opening.info is not None:
