@@ -41,12 +41,12 @@ class Urb:
 class Engine:
     """The host controller of one connection to one camera.
 
-    ``admit(alt)`` tells whether the bus has room for an altsetting; without room the request ends with -ENOSPC, which
-    is what the kernel answers.
+    ``permit(setup)`` stands for the host's kernel: it returns 0 or the negative errno with which a control request ends
+    before it reaches the camera.
     """
 
-    def __init__(self, camera: Camera, admit: Callable[[int], bool]) -> None:
-        self._camera, self._admit = camera, admit
+    def __init__(self, camera: Camera, permit: Callable[[bytes], int]) -> None:
+        self._camera, self._permit = camera, permit
         self._gone = False
         self._wake = threading.Condition()
         self._queue: list[tuple[float, int, Urb]] = []
@@ -104,8 +104,9 @@ class Engine:
         kind, request = urb.setup[0], urb.setup[1]
         value, index, length = (int.from_bytes(urb.setup[i : i + 2], "little") for i in (2, 4, 6))
         with self._camera.lock:
-            if (kind, request, index) == (0x01, 11, 1) and not self._admit(value):
-                return -errno.ENOSPC
+            refused = self._permit(urb.setup)
+            if refused:
+                return refused
             reply = self._camera.control(kind, request, value, index, urb.data)
         if reply is None:
             return -errno.EPIPE

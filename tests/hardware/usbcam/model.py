@@ -158,7 +158,9 @@ class Camera:
         """Answer a control request (bmRequestType, bRequest, wValue, wIndex); ``None`` is a stall."""
         if kind & 0x60 == 0:
             return self._standard(kind, request, value, index)
-        if kind & 0x60 != 0x20 or (request, value >> 8) in self.faults.stall:
+        if kind & 0x60 == 0x40:  # vendor requests are between host and server
+            return b""
+        if (request, value >> 8) in self.faults.stall:
             return None
         if index & 0xFF == 1:
             return self._stream_control(request, value >> 8, data)

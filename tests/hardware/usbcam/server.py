@@ -1,4 +1,4 @@
-"""A USB/IP server that exports emulated cameras: to a kernel with vhci-hcd, and to ``usbfs_shim.c``.
+"""A USB/IP server that exports emulated cameras: to a kernel with vhci-hcd, and to ``shim/usbfs.c``.
 
     python -m usbcam.server [--host 127.0.0.1] [--port 3240] [--cameras 2]      (in tests/hardware)
 
@@ -15,7 +15,7 @@ import struct
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,6 +29,8 @@ __all__ = ["Server"]
 _VERSION, _HIGH_SPEED = 0x0111, 3
 _LIST, _IMPORT = 0x8005, 0x8003
 _SUBMIT, _REPLY_SUBMIT, _REPLY_UNLINK = 1, 3, 4
+_CLAIM = 0x40, 0xC1
+_SET_STREAMING = 0x01, 11, 1
 
 
 class Server:
@@ -108,11 +110,22 @@ class Server:
     def _bus(self, index: int) -> int:
         return int(self.ports[index].partition("-")[0])
 
-    def _admit(self, index: int, alt: int) -> bool:
-        bus = self._bus(index)
-        others = [other for other in range(len(self.cameras)) if other != index and self._bus(other) == bus]
-        taken = sum(self.cameras[other].reserved for other in others)
-        return bus not in self._budgets or taken + bytes_a_microframe(alt) <= self._budgets[bus]
+    def _permit(self, link: _Link, setup: bytes) -> int:
+        """Refuse what the host's kernel would: an interface that another program holds, bandwidth that is not there."""
+        kind, request, value, interface, _ = struct.unpack("<BBHHH", setup)
+        if (kind, request) == _CLAIM:
+            if not value:
+                link.claims.discard(interface)
+            elif any(interface in other.claims for other in self._links if other.index == link.index and other != link):
+                return -errno.EBUSY
+            else:
+                link.claims.add(interface)
+        if (kind, request, interface) != _SET_STREAMING:
+            return 0
+        bus = self._bus(link.index)
+        others = [camera for i, camera in enumerate(self.cameras) if i != link.index and self._bus(i) == bus]
+        wanted = sum(camera.reserved for camera in others) + bytes_a_microframe(value)
+        return -errno.ENOSPC if wanted > self._budgets.get(bus, wanted) else 0
 
     def _accept(self) -> None:
         while True:
@@ -151,7 +164,7 @@ class Server:
             sock.sendall(struct.pack(">HHI", _VERSION, 3, status) + (b"" if status else self._record(index)))
             if status or wanted.endswith("?"):
                 return
-            link = _Link(index, sock, Engine(self.cameras[index], lambda alt: self._admit(index, alt)))
+            link = _Link(index, sock, self.cameras[index], self._permit)
             self._links.add(link)
         try:
             link.serve()
@@ -163,8 +176,10 @@ class Server:
 class _Link:
     """One host's connection to one camera."""
 
-    def __init__(self, index: int, sock: socket.socket, engine: Engine) -> None:
-        self.index, self._sock, self.engine = index, sock, engine
+    def __init__(self, index: int, sock: socket.socket, camera: Camera, permit: Callable[[_Link, bytes], int]) -> None:
+        self.index, self._sock = index, sock
+        self.claims: set[int] = set()
+        self.engine = Engine(camera, lambda setup: permit(self, setup))
         self._live: dict[int, Urb] = {}
         self._sending = threading.Lock()
 

@@ -1,39 +1,18 @@
-/* usbfs_shim.so: makes a process (any libusb in it, also one bundled in a wheel) see the USB devices that
- * usbcam.server exports, and no others, without a kernel USB stack or root.
- *
- *   cc -O2 -Wall -shared -fPIC -pthread -o usbfs_shim.so usbfs_shim.c
- *   USBSHIM=ROOT LD_PRELOAD=$PWD/usbfs_shim.so python -c 'import uvc; print(uvc.device_list())'
- *
- * ROOT is the server's folder. Paths below /sys/bus/usb, /dev/bus/usb and (where it has them) /sys/devices lead into
- * it. An opened device node is the write end of a pipe, so that poll() behaves as the kernel's usbfs does: POLLOUT
- * while a finished URB waits to be reaped, POLLERR once unplugged. The usbfs ioctls on it travel as USB/IP. The few
- * calls of libudev that libusb enumerates with are replaced. URBs have at most 256 packets.
+/* Device nodes: an opened one is the write end of a pipe, so that poll() behaves as the kernel's usbfs does (POLLOUT
+ * while a finished URB waits to be reaped, POLLERR once unplugged); the usbfs ioctls on it travel as USB/IP to the
+ * server. URBs have at most 256 packets. What the shim is and how it is built stands in shim.h.
  */
-#define _GNU_SOURCE
+#include "shim.h"
+
 #include <arpa/inet.h>
-#include <dirent.h>
-#include <dlfcn.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <linux/usbdevice_fs.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-#define DEVICES "/sys/bus/usb/devices"
-#define NODES "/dev/bus/usb/"
-#define MAX_DEVICES 64
 #define MAX_PACKETS 256
-#define REAL(type, name, ...) ((type (*)(__VA_ARGS__))dlsym(RTLD_NEXT, #name))
 
 struct header {                                  /* USB/IP, big endian */
 	uint32_t command, seq, devid, direction, ep;
@@ -62,20 +41,6 @@ struct handle {
 
 static struct handle *handles;
 static pthread_mutex_t table = PTHREAD_MUTEX_INITIALIZER;
-
-static int starts(const char *path, const char *with) { return !strncmp(path, with, strlen(with)); }
-
-static const char *redirect(const char *path, char out[4096])
-{
-	const char *root = getenv("USBSHIM");
-	if (!path || !root)
-		return path;
-	int always = starts(path, "/sys/bus/usb") || starts(path, "/dev/bus/usb");
-	if (!always && !starts(path, "/sys/devices/"))
-		return path;
-	snprintf(out, 4096, "%s%s", root, path);
-	return always || !syscall(SYS_faccessat, AT_FDCWD, out, F_OK) ? out : path;
-}
 
 /* ---- connection ------------------------------------------------------------------------------------ */
 static int all(int fd, void *data, size_t size, int out)
@@ -136,74 +101,6 @@ static int import(const char *node, const char *how)   /* connected socket, or -
 	errno = err;
 	return -1;
 }
-
-/* ---- libudev, as far as libusb uses it ---------------------------------------------------------------- */
-struct udev_list_entry { struct udev_list_entry *next; char path[320]; };
-struct scan { struct udev_list_entry entry[MAX_DEVICES]; int count; };
-struct found { char name[64], node[64]; };
-static int anything;
-
-static int number_in(const char *device, const char *attribute)
-{
-	char path[512], text[16] = "";
-	snprintf(path, sizeof path, "%s/%s", device, attribute);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -1;
-	ssize_t n = read(fd, text, sizeof text - 1);
-	close(fd);
-	return n > 0 ? atoi(text) : -1;
-}
-
-void *udev_new(void) { return &anything; }
-void *udev_unref(void *u) { return NULL; }
-void *udev_enumerate_new(void *u) { return calloc(1, sizeof(struct scan)); }
-void *udev_enumerate_unref(void *s) { free(s); return NULL; }
-int udev_enumerate_add_match_subsystem(void *s, const char *n) { return 0; }
-int udev_enumerate_add_match_property(void *s, const char *n, const char *v) { return 0; }
-int udev_enumerate_scan_devices(struct scan *s)
-{
-	DIR *folder = opendir(DEVICES);
-	struct dirent *e;
-	while (folder && (e = readdir(folder)) && s->count < MAX_DEVICES)
-		if (e->d_name[0] != '.' && !strchr(e->d_name, ':')) {
-			snprintf(s->entry[s->count].path, sizeof s->entry->path, DEVICES "/%s", e->d_name);
-			if (s->count)
-				s->entry[s->count - 1].next = &s->entry[s->count];
-			s->count++;
-		}
-	if (folder)
-		closedir(folder);
-	return 0;
-}
-void *udev_enumerate_get_list_entry(struct scan *s) { return s->count ? s->entry : NULL; }
-void *udev_list_entry_get_next(struct udev_list_entry *e) { return e->next; }
-const char *udev_list_entry_get_name(struct udev_list_entry *e) { return e->path; }
-void *udev_device_new_from_syspath(void *u, const char *path)
-{
-	int bus = number_in(path, "busnum"), device = number_in(path, "devnum");
-	if (bus < 0 || device < 0)
-		return NULL;
-	struct found *f = calloc(1, sizeof *f);
-	snprintf(f->name, sizeof f->name, "%s", strrchr(path, '/') + 1);
-	snprintf(f->node, sizeof f->node, NODES "%03d/%03d", bus, device);
-	return f;
-}
-const char *udev_device_get_sysname(struct found *f) { return f->name; }
-const char *udev_device_get_devnode(struct found *f) { return f->node; }
-const char *udev_device_get_action(void *f) { return "none"; }
-void *udev_device_unref(void *f) { free(f); return NULL; }
-void *udev_monitor_new_from_netlink(void *u, const char *n)
-{
-	int *fd = malloc(sizeof *fd);
-	*fd = eventfd(0, EFD_CLOEXEC);
-	return fd;
-}
-int udev_monitor_filter_add_match_subsystem_devtype(void *m, const char *s, const char *t) { return 0; }
-int udev_monitor_enable_receiving(void *m) { return 0; }
-int udev_monitor_get_fd(int *m) { return *m; }
-void *udev_monitor_receive_device(void *m) { errno = EAGAIN; return NULL; }
-void *udev_monitor_unref(int *m) { close(*m); free(m); return NULL; }
 
 /* ---- URBs ---------------------------------------------------------------------------------------------- */
 static void mark(struct handle *h, int ready)    /* lock held: is there something to reap? */
@@ -388,6 +285,7 @@ static int reap(struct handle *h, void **out, int wait)
 static int usbfs(struct handle *h, unsigned long code, void *arg)
 {
 	uint8_t set[8] = { 1, 11 };                  /* SET_INTERFACE */
+	uint8_t claim[8] = { 0x40, 0xC1, 1 };        /* vendor request to the server: USB/IP knows no claims */
 	switch (code) {
 	case USBDEVFS_SUBMITURB:
 		return submit(h, arg, NULL);
@@ -401,8 +299,9 @@ static int usbfs(struct handle *h, unsigned long code, void *arg)
 		set[4] = ((struct usbdevfs_setinterface *)arg)->interface;
 		return submit(h, NULL, set);
 	case USBDEVFS_RELEASEINTERFACE:              /* the kernel goes back to altsetting 0, too */
-		set[4] = *(unsigned *)arg;
-		return submit(h, NULL, set);
+		set[4] = claim[4] = *(unsigned *)arg;
+		claim[2] = 0;
+		return submit(h, NULL, set) | submit(h, NULL, claim);
 	case USBDEVFS_GET_CAPABILITIES:
 		*(uint32_t *)arg = USBDEVFS_CAP_ZERO_PACKET | USBDEVFS_CAP_NO_PACKET_SIZE_LIM
 			| USBDEVFS_CAP_REAP_AFTER_DISCONNECT;
@@ -411,8 +310,10 @@ static int usbfs(struct handle *h, unsigned long code, void *arg)
 	case USBDEVFS_IOCTL:                         /* no kernel driver is bound */
 		errno = ENODATA;
 		return -1;
-	case USBDEVFS_CLAIMINTERFACE:
+	case USBDEVFS_CLAIMINTERFACE:                /* both structures begin with the number of the interface */
 	case USBDEVFS_DISCONNECT_CLAIM:
+		claim[4] = *(unsigned *)arg;
+		return submit(h, NULL, claim);
 	case USBDEVFS_SETCONFIGURATION:
 	case USBDEVFS_CLEAR_HALT:
 	case USBDEVFS_RESET:
@@ -423,8 +324,8 @@ static int usbfs(struct handle *h, unsigned long code, void *arg)
 	return -1;
 }
 
-/* ---- system calls that libusb and Python make ---------------------------------------------------------- */
-static int open_node(const char *path)
+/* ---- the node ------------------------------------------------------------------------------------------- */
+int open_node(const char *path)
 {
 	int ends[2], sock;
 	struct handle *h;
@@ -450,66 +351,8 @@ static int open_node(const char *path)
 	return h->node;
 }
 
-static int is_node(const char *path)
+int try_node(const char *path)
 {
-	unsigned bus, device;
-	return path && getenv("USBSHIM") && sscanf(path, NODES "%u/%u", &bus, &device) == 2;
-}
-
-#define OPEN(name) int name(const char *path, int flags, ...) { \
-	char other[4096]; \
-	va_list v; va_start(v, flags); mode_t mode = va_arg(v, int); va_end(v); \
-	if (is_node(path)) \
-		return open_node(path); \
-	return REAL(int, name, const char *, int, ...)(redirect(path, other), flags, mode); }
-#define OPENAT(name) int name(int at, const char *path, int flags, ...) { \
-	char other[4096]; \
-	va_list v; va_start(v, flags); mode_t mode = va_arg(v, int); va_end(v); \
-	if (is_node(path)) \
-		return open_node(path); \
-	return REAL(int, name, int, const char *, int, ...)(at, redirect(path, other), flags, mode); }
-#define STAT(name, kind) int name(const char *path, struct kind *out) { \
-	char other[4096]; \
-	return REAL(int, name, const char *, struct kind *)(redirect(path, other), out); }
-#define STATAT(name, kind) int name(int at, const char *path, struct kind *out, int flags) { \
-	char other[4096]; \
-	return REAL(int, name, int, const char *, struct kind *, int)(at, redirect(path, other), out, flags); }
-#define XSTAT(name, kind) int name(int version, const char *path, struct kind *out) { \
-	char other[4096]; \
-	return REAL(int, name, int, const char *, struct kind *)(version, redirect(path, other), out); }
-
-OPEN(open)
-OPEN(open64)
-OPENAT(openat)
-OPENAT(openat64)
-STAT(stat, stat)
-STAT(stat64, stat64)
-STAT(lstat, stat)
-STAT(lstat64, stat64)
-STATAT(fstatat, stat)
-STATAT(fstatat64, stat64)
-XSTAT(__xstat, stat)
-XSTAT(__xstat64, stat64)
-XSTAT(__lxstat, stat)
-XSTAT(__lxstat64, stat64)
-
-DIR *opendir(const char *path)
-{
-	char other[4096];
-	return REAL(DIR *, opendir, const char *)(redirect(path, other));
-}
-
-ssize_t readlink(const char *path, char *out, size_t size)
-{
-	char other[4096];
-	return REAL(ssize_t, readlink, const char *, char *, size_t)(redirect(path, other), out, size);
-}
-
-int access(const char *path, int mode)
-{
-	char other[4096];
-	if (mode == F_OK || !is_node(path))
-		return REAL(int, access, const char *, int)(redirect(path, other), mode);
 	int sock = import(path, "?");
 	return sock < 0 ? -1 : close(sock);
 }

@@ -11,7 +11,7 @@ from usbcam.server import Server
 
 __all__ = ["build_shim", "shim_environment"]
 
-_SOURCE = Path(__file__).with_name("usbfs_shim.c")
+_SOURCES = Path(__file__).parent / "shim"
 
 
 def build_shim(folder: Path) -> Path | None:
@@ -20,8 +20,10 @@ def build_shim(folder: Path) -> Path | None:
     if compiler is None:
         return None
     out = folder / "usbfs_shim.so"
-    flags = ["-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-pthread"]
-    subprocess.run([compiler, *flags, "-o", str(out), str(_SOURCE)], check=True)
+    # Fortified headers would define open() themselves.
+    flags = ["-O2", "-Wall", "-Werror", "-U_FORTIFY_SOURCE", "-shared", "-fPIC", "-pthread"]
+    sources = [str(_SOURCES / name) for name in ("usbfs.c", "paths.c")]
+    subprocess.run([compiler, *flags, "-o", str(out), *sources], check=True)
     return out
 
 
