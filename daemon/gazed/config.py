@@ -220,7 +220,7 @@ def _check_table(table: Mapping[str, Any], kind: type[msgspec.Struct], path: tup
 def _check_streams(value: object, label: str) -> None:
     for name, stream in _as_table(value, ("streams",), label).items():
         if not is_stream_name(name):
-            raise ConfigError(f"{label}: streams.{name}: a stream is called world or eye0 to eye9")
+            raise ConfigError(f"{label}: streams.{name}: a stream is called world, eye0 to eye9, or audio")
         _check_table(_as_table(stream, ("streams", name), label), StreamConfig, ("streams", name), label)
 
 

@@ -22,7 +22,8 @@ def test_defaults_are_complete_and_loopback():
     config = load_config()
     assert config.daemon.listen == "127.0.0.1"
     assert config.daemon.port == 50020
-    assert list(config.streams) == ["world", "eye0", "eye1"]
+    assert list(config.streams) == ["world", "eye0", "eye1", "audio"]
+    assert list(config.enabled_streams) == ["world", "eye0", "eye1"]
     assert Path(config.recorder.root).is_absolute()
 
 
@@ -66,7 +67,7 @@ def test_options_are_merged_for_one_source_and_replaced_by_another():
         ("[daemon]\nport = 70000", "daemon.port: Expected int <= 65535"),
         ("[recorder]\nstart_timeout_s = nan", "recorder.start_timeout_s"),
         ("[recorder]\nmode = 'avi'", "recorder.mode: wanted one of 'jpeg', 'h264', 'mpeg4', found 'avi'"),
-        ("[streams.left]\nsource = 'x'", "streams.left: a stream is called world or eye0 to eye9"),
+        ("[streams.left]\nsource = 'x'", "streams.left: a stream is called world, eye0 to eye9, or audio"),
         ("[streams.eye2]\nenabled = true", "streams.eye2.source is missing"),
         ("streams = 3", "streams: wanted a table, found 3"),
         ("daemon = 3", "daemon: wanted a table, found 3"),

@@ -56,7 +56,7 @@ def record() -> None:
 
 @record.command()
 @click.argument("name", default="")
-@click.option("--no-eyes", is_flag=True, help="Record the world camera only.")
+@click.option("--no-eyes", is_flag=True, help="Record no eye cameras.")
 @click.option("--mode", type=click.Choice(["jpeg", "h264", "mpeg4"]), help="Instead of the configured one.")
 @click.option("--info", "infos", multiple=True, metavar="KEY=VALUE", help="About the participant; may be repeated.")
 @connection_options
