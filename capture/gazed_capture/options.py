@@ -1,14 +1,15 @@
-"""The options of a source: unknown names are refused with the nearest known one."""
+"""The options of a source: unknown names are refused with the nearest known one, numbers are held to their range."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any
 
 from gazed_capture.errors import SourceOptionError
 
-__all__ = ["refuse_unknown"]
+__all__ = ["read_number", "refuse_unknown"]
 
 
 def refuse_unknown(source: str, options: Mapping[str, Any], known: Collection[str]) -> None:
@@ -24,3 +25,18 @@ def refuse_unknown(source: str, options: Mapping[str, Any], known: Collection[st
                 f"source {source!r} has no option {name!r}: it takes {', '.join(sorted(known))}",
                 hint=f"did you mean {near[0]!r}?" if near else "",
             )
+
+
+def read_number(stream: str, options: Mapping[str, Any], name: str, default: float, low: float, high: float) -> float:
+    """Return the number ``name`` of ``options``, a whole one where the default is.
+
+    Raises:
+        SourceOptionError: it is no such number, or less than ``low`` or more than ``high``.
+    """
+    value = options.get(name, default)
+    whole = isinstance(default, int)
+    fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    if not fits or not math.isfinite(value) or not low <= value <= high:
+        kind = "a whole number" if whole else "a number"
+        raise SourceOptionError(f"{stream}: {name} is {kind} from {low:g} to {high:g}, got {value!r}")
+    return float(value)
