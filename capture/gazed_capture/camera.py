@@ -26,7 +26,7 @@ from gazed_bus.frame import AUDIO, Frame, FrameFormat, StreamInfo, frame_topic
 from gazed_bus.lane import LaneSender
 from gazed_bus.rundir import RunDir
 from gazed_capture.errors import DeviceLost, EndOfStream, SourceError, SourceOptionError
-from gazed_capture.source import Source, find_source
+from gazed_capture.source import Source, make_source
 from gazed_timesync import PupilClock, PupilTime
 
 __all__ = ["Camera", "CameraSettings"]
@@ -303,7 +303,7 @@ def main(argv: list[str]) -> None:
     """Run one camera until the daemon ends."""
     settings = msgspec.json.decode(argv[1], type=CameraSettings)
     with Child.start(settings.stream) as child:
-        source = find_source(settings.source)(settings.stream, settings.options)
+        source = make_source(settings.source, settings.stream, settings.options)
         camera = Camera(settings, source, child.run, child.clock)
         try:
             camera.turn()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,8 @@ class FileSource:
 
     The streams of a folder stay in step, also across processes: see ``gazed_capture.playback``.
     """
+
+    delivers: ClassVar[Literal["images", "sound"]] = "images"
 
     def __init__(self, stream: str, options: Mapping[str, Any]) -> None:
         refuse_unknown("file", options, ("path", "loop", "pace"))

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 import numpy as np
@@ -94,6 +94,8 @@ class NetworkSource:
     before arrival; otherwise, and where an address but no daemon is known, the frame counts as captured on arrival.
     A sender that is silent for a second (three frames, if that is longer) is lost; so is one that changes its size.
     """
+
+    delivers: ClassVar[Literal["images", "sound"]] = "images"
 
     def __init__(self, stream: str, options: Mapping[str, Any]) -> None:
         refuse_unknown("network", options, ("topic", "address", "fps"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import xxhash
 
@@ -31,6 +31,8 @@ _ROLES = {"world": "world camera", "eye0": "right eye camera", "eye1": "left eye
 
 class SimulatedSource:
     """A camera of the simulated wearer; ``gazed_capture.wearer.options`` lists the options."""
+
+    delivers: ClassVar[Literal["images", "sound"]] = "images"
 
     def __init__(self, stream: str, options: Mapping[str, Any]) -> None:
         self._stream = stream

@@ -9,12 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
-from gazed_bus.frame import Frame, StreamInfo
+from gazed_bus.frame import AUDIO, Frame, StreamInfo
 from gazed_capture.errors import SourceNotFound, SourceOptionError
 
-__all__ = ["ClockQuality", "Demand", "DeviceInfo", "Source", "SourceStats", "find_source", "source_names"]
+__all__ = [
+    "ClockQuality",
+    "Demand",
+    "DeviceInfo",
+    "Source",
+    "SourceStats",
+    "find_source",
+    "make_source",
+    "source_names",
+]
 
 
 _EXTRAS = {"microphone": "audio"}
@@ -76,6 +85,9 @@ class Source(Protocol):
     Life: construct (cheap, opens nothing, checks the options) → ``open`` → ``read`` … → ``close``; after ``close`` it
     may be opened again, which is how a lost device comes back with the same options and controls. One thread at a time.
     """
+
+    delivers: ClassVar[Literal["images", "sound"]]
+    """What it is made for: cameras, or the stream ``audio``."""
 
     def __init__(self, stream: str, options: Mapping[str, Any]) -> None:
         """Take the options of the stream's configuration table.
@@ -146,3 +158,18 @@ def find_source(name: str) -> type[Source]:
                 ) from error
             return loaded
     raise SourceNotFound(f"no source named {name!r}: installed are {', '.join(source_names())}")
+
+
+def make_source(name: str, stream: str, options: Mapping[str, Any]) -> Source:
+    """Construct a source by its registered name, for a stream of the kind it is made for.
+
+    Raises:
+        SourceNotFound, SourceOptionError: as ``find_source``; or it refuses an option, or is not for such a stream.
+    """
+    kind = find_source(name)
+    if (stream == AUDIO) is not (kind.delivers == "sound"):
+        raise SourceOptionError(
+            f"source {name!r} delivers {kind.delivers}, which is nothing for the stream {stream!r}",
+            hint="a microphone is the stream 'audio', every other stream is a camera; see capture/README.md",
+        )
+    return kind(stream, options)

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -164,6 +164,8 @@ class FakeSource:
         width, height: of the images, in pixels (default 64 x 48).
         fps: frames per second; 0 (default) delivers at once.
     """
+
+    delivers: ClassVar[Literal["images", "sound"]] = "images"
 
     def __init__(self, stream: str, options: Mapping[str, Any]) -> None:
         refuse_unknown("fake", options, ("steps", "width", "height", "fps"))

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from gazed_bus.frame import Frame, StreamInfo
 from gazed_capture.errors import (
@@ -68,6 +68,8 @@ class UvcSource:
     Raises:
         SourceOptionError: as ``Source``; or the library is not installed.
     """
+
+    delivers: ClassVar[Literal["images", "sound"]] = "images"
 
     def __init__(
         self, stream: str, options: Mapping[str, Any], *, library: Any = None, sysfs: Path = SYSFS_USB

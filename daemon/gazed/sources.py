@@ -141,13 +141,13 @@ def _ask(config: Config, what: str) -> tuple[int, bytes, str]:
 
 
 def _main(argv: list[str]) -> int:
-    from gazed_capture.source import find_source
+    from gazed_capture.source import make_source
 
     config = Config.from_json(sys.stdin.buffer.read())
     sources: dict[str, Source] = {}
     for name, stream in config.enabled_streams.items():
         try:
-            sources[name] = find_source(stream.source)(name, stream.options)
+            sources[name] = make_source(stream.source, name, stream.options)
         except GazedError as error:
             _answer({"message": f"streams.{name}: {error.message}", "hint": error.hint})
             return _REFUSED
