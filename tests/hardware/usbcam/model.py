@@ -98,6 +98,8 @@ class Faults:
     """Whether payload headers carry the device's time stamps."""
     early: Callable[[int], float] = lambda _: 0.0
     """By how many seconds a frame's PTS is too early."""
+    strings: bool = True
+    """Whether string descriptors can be read."""
     stall: set[tuple[int, int]] = field(default_factory=set)
     """(request, selector) that are refused."""
 
@@ -184,6 +186,8 @@ class Camera:
         )
 
     def _string(self, index: int) -> bytes | None:
+        if not self.faults.strings:
+            return None
         if index == 0:
             return b"\x04\x03\x09\x04"
         text = {1: self.manufacturer, 2: self.name, 3: self.serial}.get(index, "")

@@ -1,8 +1,7 @@
-"""Builds the library that puts emulated cameras behind the system calls of a process, and the environment for it."""
+"""Builds the library that puts emulated cameras behind the system calls of a process, and its environment."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -28,5 +27,5 @@ def build_shim(folder: Path) -> Path | None:
 
 
 def shim_environment(shim: Path, server: Server) -> dict[str, str]:
-    """Return the environment of a process (and its children) that sees the cameras of ``server``, and no others."""
-    return {**os.environ, "LD_PRELOAD": str(shim), "USBSHIM": str(server.root)}
+    """Return the variables with which a process (and its children) sees the cameras of ``server``, and no others."""
+    return {"LD_PRELOAD": str(shim), "USBSHIM": str(server.root)}

@@ -36,8 +36,8 @@ _SET_STREAMING = 0x01, 11, 1
 class Server:
     """Cameras on USB buses. ``cameras[i]`` hangs at ``ports[i]``: ``1-1``, ``1-2``, … if not said otherwise.
 
-    ``budgets`` limits the bytes of each microframe that a bus gives to all its cameras together: an altsetting that
-    does not fit is refused with ENOSPC. ``refuse[i]`` is an errno with which opening camera ``i`` fails from now on.
+    ``budgets`` limits the bytes of each microframe that a bus gives to all its cameras together: an altsetting that does
+    not fit is refused with ENOSPC. ``refuse[i]`` is an errno with which opening camera ``i`` fails. Both may change.
     ``root`` is a folder with the ``/sys`` and ``/dev`` of these buses, and the address of the server for the shim.
     """
 
@@ -53,7 +53,7 @@ class Server:
         self.cameras = list(cameras)
         self.ports = list(ports or (f"1-{i + 1}" for i in range(len(self.cameras))))
         self.refuse: dict[int, int] = {}
-        self._budgets = dict(budgets or {})
+        self.budgets = dict(budgets or {})
         self._numbers: dict[int, int] = {}
         self._last_number = dict.fromkeys(map(self._bus, range(len(self.cameras))), 1)
         self._links: set[_Link] = set()
@@ -125,7 +125,7 @@ class Server:
         bus = self._bus(link.index)
         others = [camera for i, camera in enumerate(self.cameras) if i != link.index and self._bus(i) == bus]
         wanted = sum(camera.reserved for camera in others) + bytes_a_microframe(value)
-        return -errno.ENOSPC if wanted > self._budgets.get(bus, wanted) else 0
+        return -errno.ENOSPC if wanted > self.budgets.get(bus, wanted) else 0
 
     def _accept(self) -> None:
         while True:
