@@ -141,7 +141,7 @@ class UvcSource:
             fps, period = self._set_mode(streaming)
             controls = apply_controls(self._stream, self._capture.controls, self._options.controls)
             self._renew_clock(device, period)
-            self._take_first_frames(uvc, device)
+            self._take_first_frames(uvc, device, self._reserves(streaming))
         except BaseException:
             # After a refusal of bandwidth, a capture never works again.
             self.close()
@@ -223,7 +223,7 @@ class UvcSource:
             self._clock = DeviceClock(period, latency_s=self._options.latency_s)
             self._clock_of = clock_of
 
-    def _take_first_frames(self, uvc: Any, device: UsbDevice) -> None:
+    def _take_first_frames(self, uvc: Any, device: UsbDevice, reserves: int) -> None:
         """Start the stream and leave out the first frames: the first has no stamp, and some are needed to judge it.
 
         A camera that sends none is no error; it may yet.
@@ -239,7 +239,8 @@ class UvcSource:
                 _log.debug("%s: %s", self._stream, error)
             except uvc.InsufficientBandwidthError as error:
                 raise NoBandwidth(
-                    f"{self._stream}: {device.controller} has no room left for {_named(device)}: {error}",
+                    f"{self._stream}: {device.controller} has no room left for the {reserves} bytes of each microframe"
+                    f" that {_named(device)} asks for",
                     hint="lower width, height, fps or bandwidth_factor, or plug it into another controller",
                 ) from error
             except uvc.CaptureError as error:
