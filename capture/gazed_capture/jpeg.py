@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["jpeg_size"]
+__all__ = ["is_whole_jpeg", "jpeg_size"]
 
-_START_OF_IMAGE = b"\xff\xd8"
+_START_OF_IMAGE, _END_OF_IMAGE = b"\xff\xd8", b"\xff\xd9"
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
 _START_OF_SCAN = 0xDA
@@ -31,3 +31,9 @@ def jpeg_size(data: bytes | memoryview) -> tuple[int, int] | None:
         else:
             at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None
+
+
+def is_whole_jpeg(data: bytes, width: int, height: int) -> bool:
+    """Tell whether ``data`` is a JPEG of that size that is not cut off."""
+    # Cameras pad their images, so the end need not be the last two bytes; cut data has none.
+    return jpeg_size(data) == (width, height) and data.rfind(_END_OF_IMAGE) >= 0

@@ -25,9 +25,9 @@ from gazed_bus.frame import Frame, PayloadFormat, StreamInfo
 from gazed_bus.rundir import RunDir
 from gazed_capture.errors import DeviceLost, SourceError, SourceNotFound, SourceOptionError
 from gazed_capture.jpeg import jpeg_size
-from gazed_capture.options import refuse_unknown
+from gazed_capture.options import read_number, refuse_unknown
 from gazed_capture.source import ClockQuality, Demand, DeviceInfo, SourceStats
-from gazed_timesync import HostNs, PupilClock, host_now
+from gazed_timesync import HostNs, PupilClock, PupilTime, host_now
 
 __all__ = ["NetworkSource"]
 
@@ -100,16 +100,14 @@ class NetworkSource:
     def __init__(self, stream: str, options: Mapping[str, Any]) -> None:
         refuse_unknown("network", options, ("topic", "address", "fps"))
         topic, address = options.get("topic", f"hmd_streaming.{stream}"), options.get("address")
-        fps = options.get("fps", 30.0)
         if not isinstance(topic, str) or not topic:
             raise SourceOptionError(f"{stream}: topic is a text that is not empty, got {topic!r}")
         if address is not None and not (isinstance(address, str) and _ADDRESS.fullmatch(address)):
             raise SourceOptionError(
                 f"{stream}: address is that of a publisher, got {address!r}", hint="address = 'tcp://host:port'"
             )
-        if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0.1 <= fps <= 1000:
-            raise SourceOptionError(f"{stream}: fps is a number from 0.1 to 1000, got {fps!r}")
-        self._stream, self._topic, self._fps = stream, topic, float(fps)
+        self._stream, self._topic = stream, topic
+        self._fps = read_number(stream, options, "fps", 30.0, 0.1, 1000)
         self._address: str | None = address
         self._silence_ns = round(max(_SILENCE_S, _SILENT_FRAMES / self._fps) * 1e9)
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
@@ -259,7 +257,7 @@ class NetworkSource:
         """Return when the sender says that the image was made; ``None`` where that cannot be."""
         if self._clock is None or not abs(image.stamp) < 9e9:
             return None
-        host = HostNs(self._clock.epoch + round(image.stamp * 1e9))
+        host = self._clock.to_host(PupilTime(image.stamp))
         return host if arrived - _OLDEST_NS <= host <= arrived else None
 
     def stats(self) -> SourceStats:
