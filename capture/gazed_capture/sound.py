@@ -160,7 +160,9 @@ class Blocks:
             self._silent.popleft()
         silent = bool(self._silent) and self._silent[0][0] < first + BLOCK
         stamped, device_s = self._stamps[0]
-        captured = min(self._clock.time_of(first) - self._latency_ns, arrived_ns)
+        # A block begins at least as long before the arrival as what has come of it lasts, whatever its stamps say.
+        latest = arrived_ns - (self._end - first) * 1_000_000_000 // self._rate
+        captured = min(self._clock.time_of(first) - self._latency_ns, latest)
         self._last_ns = max(captured, self._last_ns + 1)
         frame = Frame(
             stream=self._stream,
