@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gazed_bus.frame import AUDIO
 from gazed_recorder.arrays import read_array
-from gazed_recorder.layout import video_parts
+from gazed_recorder.layout import stream_parts
 from gazed_recorder.manifest import Manifest
 from gazed_recorder.reader import Recording
 from gazed_recorder.records import FRAME_DTYPE
@@ -41,19 +42,20 @@ def stream_figures(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def recorded_frames(folder: Path, stream: str) -> npt.NDArray[np.void]:
-    """Return the frame records of a video, all parts in order: ``FRAME_DTYPE`` of shape (frames,).
+    """Return the frame records of a video, or of the sound, all parts in order: ``FRAME_DTYPE`` of shape (frames,).
 
     Raises:
         DamagedFile: a file cannot be read.
     """
-    stems = video_parts(folder)[stream]
+    stems = stream_parts(folder)[stream]
     return np.concatenate([read_array(folder / f"{stem}_frames.npy", FRAME_DTYPE) for stem in stems])
 
 
 def describe(folder: Path) -> dict[str, Any]:
     """Return what is in a recording, Pupil Capture's own too: one map, as ``gazed info --json`` prints it.
 
-    Times are Pupil time in seconds; ``size_mb`` counts 1,000,000 bytes; ``state`` is null where nobody wrote it down.
+    Times are Pupil time in seconds; ``size_mb`` counts 1,000,000 bytes; sound is counted in blocks; ``state`` is
+    null where nobody wrote it down.
 
     Raises:
         NotARecording: the folder is none.
@@ -64,7 +66,8 @@ def describe(folder: Path) -> dict[str, Any]:
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     # gazed's own info file names Pupil Capture, so that Pupil's tools take it.
     software = manifest.software if manifest else f"{info.recording_software_name} {info.recording_software_version}"
-    kinds = dict.fromkeys(recording.streams, "video") | dict.fromkeys(recording.logs, "data")
+    sound = {AUDIO: "audio"} if recording.has_sound else {}
+    kinds = dict.fromkeys(recording.streams, "video") | sound | dict.fromkeys(recording.logs, "data")
     return {
         "recording": str(folder.absolute()),
         "uuid": info.recording_uuid,

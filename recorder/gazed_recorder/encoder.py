@@ -1,4 +1,6 @@
-"""The smaller file: camera JPEGs decoded and encoded again as H.264 or MPEG-4, in a thread of its own.
+"""Images that are not stored as they came, encoded in a thread of their own.
+
+JPEGs become H.264 or MPEG-4, for a smaller file; images that are no JPEG become one, or H.264 or MPEG-4 as well.
 
 Every frame becomes one packet at once (no B-frames, no look-ahead), so that what is on disk trails the camera by the
 queue alone. Libav lets go of the interpreter while it works: the caller is not slowed.
@@ -10,31 +12,44 @@ import io
 import queue
 import threading
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import av
+import av.error
 from av.video.frame import PictureType
 
-from gazed_recorder.mp4_boxes import VideoCodec, sample_description
+from gazed_bus.frame import PayloadFormat
+from gazed_recorder.images import ImageReader
+from gazed_recorder.manifest import Mode
+from gazed_recorder.mp4_boxes import Track, sample_description
+from gazed_recorder.part import TrackPart
 from gazed_recorder.records import FrameRecord
 from gazed_recorder.refused import EncoderBehind, FrameRefused, NotAnImage, NotIncreasing
-from gazed_recorder.video import VideoPart
 
 __all__ = ["EncodedPart", "Encoder"]
-
-Mode = Literal["h264", "mpeg4"]
 
 _LEAST_QUEUE = 64
 _QUEUE_S = 2
 _CRF = "20"
-_QSCALE = 4
+_QSCALE = {"mpeg4": 4, "jpeg": 2}
+_CODECS = {"jpeg": "mjpeg", "h264": "libx264", "mpeg4": "mpeg4"}
 
 
 class Encoder:
-    """Turns one JPEG after the other into packets of ``codec``. Use it from one thread."""
+    """Turns one image after the other into packets of ``track``. Use it from one thread."""
 
-    def __init__(self, mode: Mode, width: int, height: int, fps: float) -> None:
-        """Make an encoder of images of ``width`` x ``height`` pixels with a key frame about every second."""
+    def __init__(self, mode: Mode, width: int, height: int, fps: float, kind: PayloadFormat = "jpeg") -> None:
+        """Make an encoder of images of ``width`` x ``height`` pixels that come as ``kind``.
+
+        The mode ``jpeg`` makes JPEGs of the finest usual quality: 4:2:2, of gray images 4:2:0 without any colour. H.264
+        and MPEG-4 get a key frame about every second.
+
+        Raises:
+            NotAnImage: the codec takes no images of this size.
+        """
+        self._images = ImageReader(kind, width, height)
+        self._range = "JPEG" if mode == "jpeg" else "MPEG"
+        self._pixels = "yuv420p" if mode != "jpeg" else "yuvj420p" if kind == "gray" else "yuvj422p"
         rate = max(1, round(fps))
         header = io.BytesIO()
         # Libav's muxer writes no frame: it shapes the encoder for mp4 and describes the codec in its header.
@@ -43,38 +58,32 @@ class Encoder:
         if mode == "h264":
             # Without start codes, packets are what mp4 stores.
             options |= {"preset": "ultrafast", "tune": "zerolatency", "crf": _CRF, "x264-params": "annexb=0"}
-        stream = self._container.add_stream("libx264" if mode == "h264" else "mpeg4", rate, options=options)
+        stream = cast(av.VideoStream, self._container.add_stream(_CODECS[mode], rate, options=options))
         self._encoder = stream.codec_context
-        self._encoder.width, self._encoder.height, self._encoder.pix_fmt = width, height, "yuv420p"
+        self._encoder.width, self._encoder.height, self._encoder.pix_fmt = width, height, self._pixels
         self._encoder.max_b_frames = 0
         self._encoder.thread_count = 1
-        if mode == "mpeg4":
-            self._encoder.qmin = self._encoder.qmax = _QSCALE
-        self._container.start_encoding()
-        self.codec = VideoCodec(mode, width, height, sample_description(header.getvalue()))
-        self._decoder = av.CodecContext.create("mjpeg", "r")
-        self._decoder.thread_count = 1
+        if mode in _QSCALE:
+            self._encoder.qmin = self._encoder.qmax = _QSCALE[mode]
+        try:
+            self._container.start_encoding()
+        except av.error.FFmpegError as error:
+            self._container.close()
+            raise NotAnImage(
+                f"images of {width}x{height}: {_CODECS[mode]} takes none of this size: {error.strerror}",
+                hint="choose another size of the camera's images, or record in mode jpeg",
+            ) from error
+        self.track = Track("mjpeg" if mode == "jpeg" else mode, width, height, sample_description(header.getvalue()))
         self._count = 0
 
-    def encode(self, jpeg: bytes | memoryview) -> tuple[memoryview, bool]:
+    def encode(self, payload: bytes | memoryview) -> tuple[memoryview, bool]:
         """Return the packet of an image and whether it is a key frame.
 
         Raises:
             NotAnImage: it cannot be decoded, or has another size; the stream goes on without it.
         """
-        wanted = f"{self.codec.width}x{self.codec.height}"
-        # To libav an empty packet is the end of the stream.
-        if not len(jpeg):
-            raise NotAnImage(f"a frame without bytes: wanted a JPEG of {wanted}")
-        try:
-            images = self._decoder.decode(av.Packet(cast(bytes, jpeg)))
-        except av.error.FFmpegError as error:
-            raise NotAnImage(f"a frame of {len(jpeg)} bytes is no JPEG of {wanted}: {error.strerror}") from error
-        if not images or (images[0].width, images[0].height) != (self.codec.width, self.codec.height):
-            found = f"{images[0].width}x{images[0].height}" if images else "no image"
-            raise NotAnImage(f"a frame of {len(jpeg)} bytes: wanted a JPEG of {wanted}, found {found}")
         # A JPEG uses the whole range of brightness; a video that does not say so is shown with too much contrast.
-        image = images[0].reformat(format="yuv420p", dst_color_range="MPEG")
+        image = self._images.read(payload).reformat(format=self._pixels, dst_color_range=self._range)
         # A decoded JPEG is marked as an I picture: x264 would make every frame a key frame.
         image.pict_type = PictureType.NONE
         image.time_base, image.pts = self._encoder.time_base, self._count
@@ -88,19 +97,26 @@ class Encoder:
 
 
 class EncodedPart:
-    """A part like ``VideoPart``, filled by a thread that encodes: a frame is on disk some time after ``write``.
+    """A part like ``TrackPart``, filled by a thread that encodes: a frame is on disk some time after ``write``.
 
     Frames are settled in order: what was captured up to ``last_captured_ns`` is on disk or counted in ``dropped``.
     """
 
-    def __init__(self, folder: Path, stem: str, mode: Mode, width: int, height: int, fps: float) -> None:
-        """Create the files as ``VideoPart`` does; the queue holds two seconds, 64 frames at least."""
+    def __init__(
+        self, folder: Path, stem: str, mode: Mode, width: int, height: int, fps: float, kind: PayloadFormat = "jpeg"
+    ) -> None:
+        """Create the files as ``TrackPart`` does; the queue holds two seconds, 64 frames at least.
+
+        Raises:
+            NotAnImage: as ``Encoder``.
+            FileExistsError, OSError: as ``TrackPart``.
+        """
         self.stem = stem
         self.dropped: dict[str, int] = {}
         """Frames that were taken and then could not be written, by reason."""
         self.last_captured_ns = 0
-        self._encoder = Encoder(mode, width, height, fps)
-        self._part = VideoPart(folder, stem, self._encoder.codec)
+        self._encoder = Encoder(mode, width, height, fps, kind)
+        self._part = TrackPart(folder, stem, self._encoder.track)
         self._queue: queue.Queue[tuple[FrameRecord, bytes | memoryview] | None]
         self._queue = queue.Queue(max(_LEAST_QUEUE, round(fps * _QUEUE_S)))
         self._newest: float | None = None
@@ -109,7 +125,7 @@ class EncodedPart:
         self._thread.start()
 
     def write(self, record: FrameRecord, payload: bytes | memoryview) -> None:
-        """Take a camera's JPEG; it is not copied and must not change.
+        """Take an image as it came; it is not copied and must not change.
 
         Raises:
             FrameRefused: the frame cannot go into this file, or the encoder is behind; ``code`` tells which.
@@ -136,7 +152,7 @@ class EncodedPart:
         self._part.sync()
 
     def close(self) -> None:
-        """Encode what waits and finish the files, as ``VideoPart.close`` does. Closing twice is harmless."""
+        """Encode what waits and finish the files, as ``TrackPart.close`` does. Closing twice is harmless."""
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join()
@@ -155,7 +171,7 @@ class EncodedPart:
 
     @property
     def size(self) -> int:
-        """Bytes of the video."""
+        """Bytes of the mp4."""
         return self._part.size
 
     @property
@@ -170,11 +186,11 @@ class EncodedPart:
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
-            record, jpeg = item
+            record, image = item
             reason = "disk"
             try:
                 if self._error is None:
-                    packet, key = self._encoder.encode(jpeg)
+                    packet, key = self._encoder.encode(image)
                     self._part.write(record, packet, key)
                     reason = ""
             except FrameRefused as error:

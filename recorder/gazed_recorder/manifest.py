@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from gazed_bus.frame import AUDIO
 from gazed_recorder.atomic import replace_file
 from gazed_recorder.errors import DamagedFile, NotARecording
 
@@ -25,6 +26,7 @@ __all__ = [
     "Part",
     "StreamReport",
     "codec_of",
+    "kind_of",
 ]
 
 Mode = Literal["jpeg", "h264", "mpeg4"]
@@ -32,9 +34,16 @@ MANIFEST = "manifest.json"
 MOST_GAPS = 1000
 
 
-def codec_of(mode: Mode) -> str:
-    """Return the name of the codec that a mode writes, as ``Part`` has it."""
+def codec_of(stream: str, mode: Mode) -> str:
+    """Return the name of the codec in which a mode writes a stream, as ``Part`` has it."""
+    if kind_of(stream) == "audio":
+        return "flac"
     return "mjpeg" if mode == "jpeg" else mode
+
+
+def kind_of(stream: str) -> Literal["video", "audio"]:
+    """Return what kind of stream the frames on the recorder's lane make."""
+    return "audio" if stream == AUDIO else "video"
 
 
 class ClockReading(msgspec.Struct, frozen=True):
@@ -56,7 +65,7 @@ class Gap(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct):
-    """One video file of a stream."""
+    """One mp4 of a stream."""
 
     file: str
     frames: int = 0
@@ -66,7 +75,7 @@ class Part(msgspec.Struct):
 class FileSum(msgspec.Struct, frozen=True):
     """Size in bytes and xxh3_128 (hex) of a finished file.
 
-    The sum is empty for a video, each of whose frames has a checksum of its own, and where there was no time for it.
+    The sum is empty for an mp4, each of whose frames has a checksum of its own, and where there was no time for it.
     """
 
     size: int
@@ -76,18 +85,18 @@ class FileSum(msgspec.Struct, frozen=True):
 class StreamReport(msgspec.Struct):
     """The accounts of one stream: ``received == written + sum(dropped.values()) + lost`` once it is closed."""
 
-    kind: Literal["video", "data"]
+    kind: Literal["video", "audio", "data"]
     expected: bool = False
     info: dict[str, Any] = {}
     received: int = 0
     written: int = 0
     dropped: dict[str, int] = {}
     size: int = 0
-    """Bytes of the log that hold ``written`` datums; 0 for videos."""
+    """Bytes of the log that hold ``written`` datums; 0 for video and sound."""
     missed: int = 0
-    """Frames the source knows it never got from the device."""
+    """Frames the source knows it never got; of sound, blocks with silence in the place of lost samples."""
     lost: int = 0
-    """Frames or datums that were in flight when a process died."""
+    """Frames, blocks or datums that were in flight when a process died."""
     first: float | None = None
     last: float | None = None
     gaps: list[Gap] = []

@@ -1,4 +1,4 @@
-"""One frame in a video file: the fragment (ISO/IEC 14496-12, 8.8) and the record before it.
+"""One frame, or block of sound, in a file: the fragment (ISO/IEC 14496-12, 8.8) and the record before it.
 
     free: magic, FrameRecord, padding | mdat: the packet | moof
 
@@ -69,7 +69,10 @@ def read_head(data: bytes, at: int = 0) -> tuple[FrameRecord, int, int] | None:
 
 
 def fragment_tail(number: int, offset: int, size: int, dts: int, duration: int, key: bool) -> bytes:
-    """Return the ``moof`` of frame ``number`` (from 1), a packet of ``size`` bytes at byte ``offset``; times in us."""
+    """Return the ``moof`` of frame ``number`` (from 1), a packet of ``size`` bytes at byte ``offset``.
+
+    Times are in units of the track.
+    """
     traf = TAIL_SIZE - 8 - _MFHD
     mfhd = (_MFHD, b"mfhd", 0, number)
     tfhd = (_TFHD, b"tfhd", _TFHD_FLAGS, 1, offset, duration, size, _FLAGS_KEY if key else _FLAGS_DELTA)
@@ -78,7 +81,7 @@ def fragment_tail(number: int, offset: int, size: int, dts: int, duration: int, 
 
 
 def read_tail(data: bytes, offset: int, size: int) -> tuple[int, int, bool] | None:
-    """Return the number of the frame (from 1), its time (us) and whether it is a key frame.
+    """Return the number of the frame (from 1), its time and whether it is a key frame.
 
     ``None`` if ``data`` does not begin with the tail of a packet of ``size`` bytes at byte ``offset``.
     """

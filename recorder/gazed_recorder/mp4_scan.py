@@ -1,4 +1,4 @@
-"""Read the frames of a video of ours back from the file itself, whole or torn, and complete a torn one.
+"""Read the frames of an mp4 of ours back from the file itself, whole or torn, and complete a torn one.
 
 Only headers are read, some 180 bytes a frame. Nothing is believed: a fragment counts if each of its bytes outside the
 packet is what ``mp4_fragment`` writes, and no number from the file decides how much memory is taken.
@@ -11,7 +11,7 @@ import os
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,17 +21,16 @@ from gazed_recorder.mp4_boxes import (
     FTYP,
     SLOT_AT,
     SLOT_OPEN,
-    CodecName,
-    VideoCodec,
+    Track,
     find_box,
     index,
-    sample_description,
+    read_track,
 )
 from gazed_recorder.mp4_fragment import HEAD_SIZE, MAGIC, TAIL_SIZE, read_head, read_tail
 from gazed_recorder.mp4_write import LONGEST_GAP, finish
 from gazed_recorder.records import FRAME_DTYPE, FrameRecord
 
-__all__ = ["Mp4Scan", "last_frame", "repair_video", "scan"]
+__all__ = ["Mp4Scan", "last_frame", "repair_mp4", "scan"]
 
 _MOST_PREAMBLE = 4096
 _LONGEST_HEAD = HEAD_SIZE + 15
@@ -40,16 +39,16 @@ _CLOSED = b"\0\0\0\1mdat"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mp4Scan:
-    """What a video file holds."""
+    """What a file holds."""
 
     path: Path
-    codec: VideoCodec
+    track: Track
     sizes: npt.NDArray[np.int64]
     """Bytes of each packet, shape (n,)."""
     offsets: npt.NDArray[np.int64]
     """Where in the file each packet begins, shape (n,)."""
     dts: npt.NDArray[np.int64]
-    """Time of each frame in microseconds from the first, shape (n,)."""
+    """Time of each frame from the first, in units of the track, shape (n,)."""
     keys: npt.NDArray[np.bool_]
     """Whether a frame can be decoded without the ones before it, shape (n,)."""
     records: npt.NDArray[Any]
@@ -109,7 +108,7 @@ def scan(path: Path) -> Mp4Scan:
         os.close(fd)
 
 
-def repair_video(path: Path) -> Mp4Scan:
+def repair_mp4(path: Path) -> Mp4Scan:
     """Cut what is torn off and make ``path`` an ordinary mp4, in place; a file that is one is left alone.
 
     Returns what the file held before: ``torn`` is what was cut.
@@ -120,7 +119,7 @@ def repair_video(path: Path) -> Mp4Scan:
     """
     found = scan(path)
     if not found.final:
-        moov = index(found.codec, found.sizes, found.offsets, found.dts, np.flatnonzero(found.keys))
+        moov = index(found.track, found.sizes, found.offsets, found.dts, np.flatnonzero(found.keys))
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             finish(fd, found.end, moov)
@@ -154,7 +153,7 @@ def last_frame(path: Path) -> tuple[int, FrameRecord] | None:
 
 def _scan(path: Path, fd: int) -> Mp4Scan:
     length = os.fstat(fd).st_size
-    codec, start, closed_at = _read_preamble(path, os.pread(fd, _MOST_PREAMBLE, 0))
+    track, start, closed_at = _read_preamble(path, os.pread(fd, _MOST_PREAMBLE, 0))
     frames = _Frames(fd, start, min(length, closed_at or length))
     final = frames.end == closed_at and _is_moov(os.pread(fd, 8, frames.end), length - frames.end)
     if not final and (_goes_on(fd, frames.end) or frames.end < closed_at <= length):
@@ -166,7 +165,7 @@ def _scan(path: Path, fd: int) -> Mp4Scan:
     torn = 0 if final else length - frames.end
     return Mp4Scan(
         path=path,
-        codec=codec,
+        track=track,
         sizes=np.asarray(frames.sizes, np.int64),
         offsets=np.asarray(frames.offsets, np.int64),
         dts=np.asarray(frames.dts, np.int64),
@@ -179,8 +178,8 @@ def _scan(path: Path, fd: int) -> Mp4Scan:
     )
 
 
-def _read_preamble(path: Path, data: bytes) -> tuple[VideoCodec, int, int]:
-    """Return the codec, where the first fragment begins, and where a closed file's index should (0: not closed)."""
+def _read_preamble(path: Path, data: bytes) -> tuple[Track, int, int]:
+    """Return the track, where the first fragment begins, and where a closed file's index should (0: not closed)."""
     moov = data[SLOT_AT + 16 :]
     slot = data[SLOT_AT : SLOT_AT + 16]
     if not data.startswith(FTYP) or len(slot) < 16 or (slot != SLOT_OPEN and not slot.startswith(_CLOSED)):
@@ -188,16 +187,11 @@ def _read_preamble(path: Path, data: bytes) -> tuple[VideoCodec, int, int]:
     try:
         after_moov = find_box(moov, (b"moov",))[1]
         start = SLOT_AT + 16 + after_moov + find_box(moov[after_moov:], (b"free",))[1]
-        handler = moov[slice(*find_box(moov, (b"moov", b"trak", b"mdia", b"hdlr")))]
-        entry = sample_description(moov)
+        track = read_track(moov)
     except DamagedFile as error:
         raise DamagedFile(f"{path}: the header is damaged: {error.message}") from None
-    name = handler[24:].decode(errors="replace").rstrip("\0").removeprefix("gazed ")
-    if name not in get_args(CodecName) or len(entry) < 52:
-        raise DamagedFile(f"{path}: the codec is {name!r}, known are {', '.join(get_args(CodecName))}")
-    width, height = (int.from_bytes(entry[at : at + 2], "big") for at in (48, 50))
     closed_at = 0 if slot == SLOT_OPEN else SLOT_AT + int.from_bytes(slot[8:], "big")
-    return VideoCodec(cast(CodecName, name), width, height, entry), start, closed_at
+    return track, start, closed_at
 
 
 def _is_moov(header: bytes, size: int) -> bool:

@@ -1,4 +1,4 @@
-"""Write a video so that it is whole after every frame (``mp4_boxes`` and ``mp4_fragment`` tell how)."""
+"""Write an mp4 so that it is whole after every frame (``mp4_boxes`` and ``mp4_fragment`` tell how)."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from pathlib import Path
 
 import numpy as np
 
-from gazed_recorder.mp4_boxes import SLOT_AT, VideoCodec, closed_slot, index, mjpeg_codec, preamble
+from gazed_recorder.mp4_boxes import SLOT_AT, Track, closed_slot, index, mjpeg_track, preamble
 from gazed_recorder.mp4_fragment import HEAD_SIZE, TAIL_SIZE, fragment_head, fragment_size, fragment_tail
 from gazed_recorder.records import FrameRecord
 from gazed_recorder.refused import GapTooLong, NotIncreasing
 
-__all__ = ["LONGEST_GAP", "FragmentWriter", "VideoCodec", "finish", "mjpeg_codec"]
+__all__ = ["LONGEST_GAP", "FragmentWriter", "Track", "finish", "mjpeg_track"]
 
 LONGEST_GAP = 2**31 - 1
-"""Longest time between two frames, microseconds (35 min): readers take the 32-bit duration for a signed number."""
-_LONE_FRAME_US = 33_333
+"""Longest time between two frames, in units of the track (35 min of video): readers take the 32-bit duration for a
+signed number."""
 _ROW = struct.Struct("<IIB")
 _ROW_DTYPE = np.dtype([("size", "<u4"), ("delta", "<u4"), ("key", "u1")])
 _MOST_ROWS = 4096 * _ROW.size
 
 
 class FragmentWriter:
-    """One video file that is being recorded: one system call a frame, nothing held back.
+    """One file that is being recorded: one system call a frame, nothing held back.
 
     What the index needs, 9 bytes a frame, gathers in a nameless file beside it, so that memory stays flat. Not safe for
     use from two threads at once, except ``sync``.
     """
 
-    def __init__(self, path: Path, codec: VideoCodec) -> None:
+    def __init__(self, path: Path, track: Track) -> None:
         """Create ``path``, which must not exist.
 
         Raises:
@@ -41,11 +41,11 @@ class FragmentWriter:
             OSError: it cannot be written.
         """
         self.path = path
-        self.codec = codec
+        self.track = track
         self._frames = 0
         self._rows = bytearray()
-        self._last_us = 0
-        start = preamble(codec)
+        self._last_dts = 0
+        start = preamble(track)
         self._start = len(start)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         self._end = 0
@@ -57,29 +57,29 @@ class FragmentWriter:
             path.unlink()
             raise
 
-    def write(self, payload: bytes | memoryview, pts_us: int, record: FrameRecord, key: bool = True) -> None:
-        """Append one packet (not copied), shown at ``pts_us`` microseconds.
+    def write(self, payload: bytes | memoryview, dts: int, record: FrameRecord, key: bool = True) -> None:
+        """Append one packet (not copied) of the time ``dts``, in units of the track.
 
         Raises:
             ValueError: the first frame of a file is not at 0.
-            NotIncreasing: ``pts_us`` is not after that of the frame before.
+            NotIncreasing: ``dts`` is not after that of the frame before.
             GapTooLong: it is more than ``LONGEST_GAP`` after it.
             OSError: it could not be written; the file ends with the frame before.
         """
-        delta = pts_us - self._last_us
-        if not self._frames and pts_us:
-            raise ValueError(f"{self.path}: the first frame is at 0 us, not at {pts_us}")
+        delta = dts - self._last_dts
+        if not self._frames and dts:
+            raise ValueError(f"{self.path}: the first frame is at 0, not at {dts}")
         if self._frames and not 0 < delta <= LONGEST_GAP:
             self._refuse(delta)
         view = memoryview(payload)
         size = view.nbytes
         head = fragment_head(record, size)
         offset = self._end + len(head)
-        tail = fragment_tail(self._frames + 1, offset, size, pts_us, delta or _LONE_FRAME_US, key)
+        tail = fragment_tail(self._frames + 1, offset, size, dts, delta or self.track.lone, key)
         self._put([head, view, tail], fragment_size(size))
         self._frames += 1
         self._rows += _ROW.pack(size, delta, key)
-        self._last_us = pts_us
+        self._last_dts = dts
         if len(self._rows) >= _MOST_ROWS:
             self._spill()
 
@@ -88,7 +88,7 @@ class FragmentWriter:
         size, delta, _ = _ROW.unpack(self._rows[-_ROW.size :])
         del self._rows[-_ROW.size :]
         self._frames -= 1
-        self._last_us -= delta
+        self._last_dts -= delta
         self._end -= fragment_size(size)
         self._cut()
 
@@ -110,12 +110,12 @@ class FragmentWriter:
             keys = np.flatnonzero(rows["key"])
             padded = HEAD_SIZE + sizes + -sizes % 16
             offsets = self._start + np.cumsum(padded + TAIL_SIZE) - sizes - TAIL_SIZE
-            finish(self._fd, self._end, index(self.codec, sizes, offsets, dts, keys))
+            finish(self._fd, self._end, index(self.track, sizes, offsets, dts, keys))
         finally:
             self.abandon()
 
     def abandon(self) -> None:
-        """Close the file as it is: a fragmented mp4, which ``repair_video`` can complete."""
+        """Close the file as it is: a fragmented mp4, which ``repair_mp4`` can complete."""
         os.close(self._fd)
         self._spilled.close()
 
@@ -130,9 +130,9 @@ class FragmentWriter:
         return self._end
 
     @property
-    def last_us(self) -> int:
-        """Time of the last frame, microseconds; 0 before the first."""
-        return self._last_us
+    def last_dts(self) -> int:
+        """Time of the last frame, in units of the track; 0 before the first."""
+        return self._last_dts
 
     def _spill(self) -> None:
         """Move all rows but the last, which ``undo`` may want, out of memory; on a full disk they stay."""
@@ -155,13 +155,14 @@ class FragmentWriter:
         os.lseek(self._fd, self._end, os.SEEK_SET)
 
     def _refuse(self, delta: int) -> None:
+        scale = self.track.timescale
         if delta > LONGEST_GAP:
             raise GapTooLong(
-                f"{self.path}: {delta / 1e6:.0f} s since the last frame, an mp4 holds {LONGEST_GAP / 1e6:.0f} s",
+                f"{self.path}: {delta / scale:.0f} s since the last frame, an mp4 holds {LONGEST_GAP / scale:.0f} s",
                 hint="a new part of the recording takes it",
             )
         raise NotIncreasing(
-            f"{self.path}: the frame is {-delta} us before the last one, times must grow",
+            f"{self.path}: the frame is {-delta / scale:.6f} s before the last one, times must grow",
             hint="check the clock of the source",
         )
 

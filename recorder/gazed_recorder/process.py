@@ -164,7 +164,7 @@ class Recorder:
             return
         if hello.state != "streaming" and hello.session != session.number:
             return
-        if hello.stream != "world" and not self._course.eyes:
+        if hello.stream.startswith("eye") and not self._course.eyes:
             return
         after_ns = session.join(hello.identity, hello.stream, hello.info)
         self._lane.start(hello.identity, session.number, after_ns)
@@ -241,7 +241,7 @@ class Recorder:
                 raise refusal("whoever asked for the recording has given up", "expired", "ask again")
             if self._closed_by < math.inf:
                 raise refusal("the daemon ends", "daemon-ended", "start it again: gazed run")
-            streams = [name for name in self._streams if name == "world" or wanted.record_eye]
+            streams = [name for name in self._streams if wanted.record_eye or not name.startswith("eye")]
             self._session = Session.begin(self._settings, self._clock, wanted, streams)
         except (GazedError, OSError) as error:
             if self._session is None:

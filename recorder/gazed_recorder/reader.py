@@ -18,12 +18,14 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
+from gazed_bus.frame import AUDIO
 from gazed_recorder.arrays import read_array
 from gazed_recorder.datalog import STAMP_DTYPE, PldataReader
 from gazed_recorder.errors import DamagedFile, NotARecording
 from gazed_recorder.info import PLAYER_INFO, duration_s
-from gazed_recorder.layout import log_names, video_parts
+from gazed_recorder.layout import log_names, stream_parts
 from gazed_recorder.manifest import MANIFEST, Manifest
+from gazed_recorder.sound_read import RecordedSound, read_sound
 from gazed_recorder.video_read import RecordedFrame, VideoReader
 
 __all__ = ["PlayerInfo", "Recording"]
@@ -59,9 +61,11 @@ class Recording:
         self.path = Path(path).expanduser()
         self.info = _read_info(self.path)
         self.manifest: Manifest | None = Manifest.load(self.path) if (self.path / MANIFEST).exists() else None
-        self._parts = video_parts(self.path)
-        self.streams = tuple(sorted(self._parts, key=lambda name: (name != "world", name)))
+        self._parts = stream_parts(self.path)
+        self.streams = tuple(sorted(self._parts.keys() - {AUDIO}, key=lambda name: (name != "world", name)))
         """The videos: world, eye0, eye1."""
+        self.has_sound = AUDIO in self._parts
+        """Whether there is sound."""
         self.logs = tuple(log_names(self.path))
         """The datum logs: gaze, notify, pupil, …"""
 
@@ -74,7 +78,9 @@ class Recording:
         return self.info.duration_s or (duration_s(self.manifest) if self.manifest else 0.0)
 
     def timestamps(self, name: str) -> NDArray[np.float64]:
-        """Return the Pupil time in seconds of each frame of a video, or each datum of a log: float64 of shape (n,).
+        """Return Pupil time in seconds, float64 of shape (n,), of what a stream consists of.
+
+        That is the frames of a video, the datums of a log, or (``audio``) the first samples of the blocks of sound.
 
         Raises:
             NotARecording: there is no stream of that name; the message lists those there are.
@@ -107,6 +113,16 @@ class Recording:
         if not -count <= index < count:
             raise IndexError(f"{self.path}: {stream} has {count} frames, none of number {index}")
         return next(self.frames(stream, index % count))
+
+    def sound(self) -> Iterator[RecordedSound]:
+        """Iterate over the blocks of sound, all parts in order; there may be none.
+
+        Raises (while iterating):
+            DamagedFile: a file cannot be read, or ends before its timestamps do.
+        """
+        for stem in self._parts.get(AUDIO, ()):
+            timestamps = read_array(self.path / f"{stem}_timestamps.npy", STAMP_DTYPE)
+            yield from read_sound(self.path / f"{stem}.mp4", timestamps)
 
     def data(self, name: str) -> Iterator[dict[str, Any]]:
         """Iterate over the datums of a log in the order of their arrival: maps with ``topic`` and ``timestamp``.
@@ -146,7 +162,8 @@ class Recording:
         try:
             return self._parts[stream]
         except KeyError:
-            known = ", ".join((*self.streams, *self.logs)) or "none"
+            sound = (AUDIO,) if self.has_sound else ()
+            known = ", ".join((*self.streams, *sound, *self.logs)) or "none"
             raise NotARecording(f"{self.path} has no stream {stream!r}, found {known}") from None
 
     def _datums(self, name: str) -> Iterator[dict[str, Any]]:

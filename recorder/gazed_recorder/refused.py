@@ -6,7 +6,8 @@
     └── FrameRefused
         ├── NotIncreasing   its time is not after that of the frame before
         ├── GapTooLong      an mp4 cannot express the time since the frame before: begin a new part
-        ├── NotAnImage      the payload is not what the file holds
+        ├── NotAnImage      the payload is no image, or not one that the file can hold
+        ├── NotSound        the payload is no sound, or not such as the file can hold
         └── EncoderBehind   frames come faster than they can be encoded
 
 ``code`` is the reason under which the frame is counted as dropped.
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 from gazed_recorder.errors import RecorderError
 
-__all__ = ["EncoderBehind", "FrameRefused", "GapTooLong", "NotAnImage", "NotIncreasing"]
+__all__ = ["EncoderBehind", "FrameRefused", "GapTooLong", "NotAnImage", "NotIncreasing", "NotSound"]
 
 
 class FrameRefused(RecorderError):
@@ -39,6 +40,12 @@ class GapTooLong(FrameRefused):
 
 class NotAnImage(FrameRefused):
     """The payload is damaged, or an image of another size."""
+
+    code = "corrupt"
+
+
+class NotSound(FrameRefused):
+    """The payload is no block of sound, or one of another length."""
 
     code = "corrupt"
 

@@ -17,11 +17,21 @@ from gazed_recorder.errors import DamagedFile, NotARecording, RecorderError, Rec
 from gazed_recorder.finish import file_sum, finish
 from gazed_recorder.folder import FolderLock
 from gazed_recorder.info import PLAYER_INFO, USER_INFO
-from gazed_recorder.layout import log_names, video_parts
-from gazed_recorder.manifest import MANIFEST, ClockReading, FileSum, Gap, Manifest, Part, StreamReport, codec_of
+from gazed_recorder.layout import log_names, stream_parts
+from gazed_recorder.manifest import (
+    MANIFEST,
+    ClockReading,
+    FileSum,
+    Gap,
+    Manifest,
+    Part,
+    StreamReport,
+    codec_of,
+    kind_of,
+)
 from gazed_recorder.mp4_scan import last_frame, scan
+from gazed_recorder.part import PartRepair, repair_part
 from gazed_recorder.space import RESERVE
-from gazed_recorder.video import PartRepair, repair_part
 
 __all__ = ["Repair", "Settled", "repair", "repair_unfinished", "resume_point", "settle"]
 
@@ -44,7 +54,7 @@ class Settled:
     """What ``settle`` did."""
 
     last: dict[str, int] = field(default_factory=dict)
-    """``captured_ns`` of the last frame of each video that has one."""
+    """``captured_ns`` of the last frame of each stream that has one."""
     actions: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -103,11 +113,11 @@ def settle(folder: Path, manifest: Manifest, progress: Callable[[float], None] |
         if path.suffix == WRITING or path.name == RESERVE:
             path.unlink()
             settled.actions.append(f"removed {path.name}")
-    videos, logs = video_parts(folder), log_names(folder)
-    total, done = sum(map(len, videos.values())) + len(logs), 0
-    for stream, stems in videos.items():
-        report = manifest.streams.setdefault(stream, StreamReport(kind="video"))
-        _settle_video(folder, stream, stems, report, settled)
+    tracks, logs = stream_parts(folder), log_names(folder)
+    total, done = sum(map(len, tracks.values())) + len(logs), 0
+    for stream, stems in tracks.items():
+        report = manifest.streams.setdefault(stream, StreamReport(kind=kind_of(stream)))
+        _settle_track(folder, stream, stems, report, settled)
         done += len(stems)
         if progress:
             progress(done / total)
@@ -118,7 +128,7 @@ def settle(folder: Path, manifest: Manifest, progress: Callable[[float], None] |
         if progress:
             progress(done / total)
     for name, report in manifest.streams.items():
-        if name not in videos and name not in logs:
+        if name not in tracks and name not in logs:
             if report.written:
                 settled.problems.append(f"{name}: its file is gone, and {report.written} records with it")
             _balance(report, 0, 0)
@@ -126,17 +136,17 @@ def settle(folder: Path, manifest: Manifest, progress: Callable[[float], None] |
 
 
 def resume_point(folder: Path, manifest: Manifest) -> dict[str, int]:
-    """Bring the accounts of the videos up to what is on disk, and return the ``captured_ns`` of each one's last frame.
+    """Bring the accounts of video and sound up to what is on disk; return the ``captured_ns`` of each last frame.
 
     For a recorder that goes on where a killed one stopped: only the ends of the files are read, and nothing is changed
     but that a part without a whole frame is removed. ``settle`` has to follow when the recording ends.
 
     Raises:
-        OSError: a video cannot be read.
+        OSError: a file cannot be read.
     """
     last: dict[str, int] = {}
-    for stream, stems in video_parts(folder).items():
-        report = manifest.streams.setdefault(stream, StreamReport(kind="video"))
+    for stream, stems in stream_parts(folder).items():
+        report = manifest.streams.setdefault(stream, StreamReport(kind=kind_of(stream)))
         known = {part.file: part for part in report.parts}
         report.parts = []
         for stem in stems:
@@ -145,7 +155,7 @@ def resume_point(folder: Path, manifest: Manifest) -> dict[str, int]:
                 with suppress(DamagedFile):
                     repair_part(folder, stem)
                 continue
-            part = known.get(f"{stem}.mp4") or Part(f"{stem}.mp4", codec=codec_of(manifest.mode))
+            part = known.get(f"{stem}.mp4") or Part(f"{stem}.mp4", codec=codec_of(stream, manifest.mode))
             part.frames, record = found
             report.parts.append(part)
             report.last, last[stream] = record.timestamp, record.captured_ns
@@ -153,7 +163,7 @@ def resume_point(folder: Path, manifest: Manifest) -> dict[str, int]:
     return last
 
 
-def _settle_video(folder: Path, stream: str, stems: list[str], report: StreamReport, settled: Settled) -> None:
+def _settle_track(folder: Path, stream: str, stems: list[str], report: StreamReport, settled: Settled) -> None:
     parts: list[Part] = []
     repairs: list[PartRepair] = []
     for stem in stems:
@@ -163,7 +173,7 @@ def _settle_video(folder: Path, stream: str, stems: list[str], report: StreamRep
                 cut = f", {part.lost} cut off" if part.lost else ""
                 settled.actions.append(f"completed {stem}.mp4: {len(part.records)} frames{cut}")
             if len(part.records):
-                codec = scan(folder / f"{stem}.mp4").codec.name
+                codec = scan(folder / f"{stem}.mp4").track.name
                 parts.append(Part(f"{stem}.mp4", len(part.records), codec))
                 repairs.append(part)
         except DamagedFile as error:
@@ -245,7 +255,7 @@ def _load(folder: Path) -> tuple[Manifest, list[str]]:
 
 def _host_ns(folder: Path, timestamp: float) -> int:
     """Return the host time that belongs to a Pupil time, by the first frame there is; by an epoch of 0 without one."""
-    for stem in (stem for stems in video_parts(folder).values() for stem in stems):
+    for stem in (stem for stems in stream_parts(folder).values() for stem in stems):
         try:
             records = scan(folder / f"{stem}.mp4").records
         except DamagedFile:

@@ -23,7 +23,7 @@ from gazed_recorder.errors import RecordingRefused
 from gazed_recorder.finish import finish
 from gazed_recorder.folder import FolderLock, NewFolder, make_folder
 from gazed_recorder.info import write_player_info, write_user_info
-from gazed_recorder.manifest import ClockReading, Manifest, Mode, StreamReport
+from gazed_recorder.manifest import ClockReading, Manifest, Mode, StreamReport, kind_of
 from gazed_recorder.repair import resume_point, settle
 from gazed_recorder.space import DiskGuard, Reserve
 from gazed_recorder.stream import StreamWriter
@@ -158,7 +158,7 @@ class Session:
             session_name=made.session,
             mode=request.mode or settings.mode,
             user_info={**settings.user_info, **(request.user_info or {})},
-            streams={name: StreamReport(kind="video", expected=True) for name in streams},
+            streams={name: StreamReport(kind=kind_of(name), expected=True) for name in streams},
         )
         manifest.clock.append(manifest.start)
         if settings.config:
@@ -188,7 +188,7 @@ class Session:
             lock.release()
             raise
         # Cameras that served the recording may hold frames of it, and have yet to say that they are there.
-        session._awaited = {name for name, report in manifest.streams.items() if report.kind == "video"}
+        session._awaited = {name for name, report in manifest.streams.items() if report.kind != "data"}
         for stream, captured_ns in last.items():
             session._add_writer(stream, captured_ns)
         session._torn = True
@@ -240,7 +240,7 @@ class Session:
         return sorted(
             name
             for name, report in self.manifest.streams.items()
-            if report.kind == "video" and report.expected and not report.written
+            if report.kind != "data" and report.expected and not report.written
         )
 
     def confirmed_ns(self, stream: str) -> int:
@@ -286,7 +286,7 @@ class Session:
 
     @property
     def bytes_written(self) -> int:
-        """Video bytes so far."""
+        """Bytes of frames so far, as they came."""
         return sum(writer.bytes for writer in self._writers.values())
 
     def end(self, reason: str) -> None:
@@ -308,7 +308,7 @@ class Session:
             except OSError as error:
                 errors.append(error)
         for name, report in self.manifest.streams.items():
-            if report.kind == "video" and report.expected and not report.written:
+            if report.kind != "data" and report.expected and not report.written:
                 self.manifest.events.append({"event": "stream-empty", "stream": name})
         return errors
 
@@ -339,7 +339,7 @@ class Session:
             self._lock.release()
 
     def _add_writer(self, stream: str, last_captured_ns: int | None) -> None:
-        report = self.manifest.streams.setdefault(stream, StreamReport(kind="video"))
+        report = self.manifest.streams.setdefault(stream, StreamReport(kind=kind_of(stream)))
         writer = StreamWriter(self.folder, stream, self.manifest.mode, report, last_captured_ns=last_captured_ns)
         with self._syncing:
             self._writers[stream] = writer

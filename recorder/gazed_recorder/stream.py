@@ -1,4 +1,4 @@
-"""One camera's share of a recording: its parts on disk and its exact accounts."""
+"""The share of one camera or microphone in a recording: its parts on disk and its exact accounts."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from gazed_bus.frame import StreamInfo
 from gazed_bus.lane import Ended, FrameHeader
 from gazed_recorder.encoder import EncodedPart
 from gazed_recorder.manifest import Gap, Mode, Part, StreamReport, codec_of
-from gazed_recorder.mp4_write import LONGEST_GAP, mjpeg_codec
+from gazed_recorder.mp4_write import LONGEST_GAP, mjpeg_track
+from gazed_recorder.part import TrackPart, next_stem
 from gazed_recorder.records import FrameRecord
-from gazed_recorder.refused import FrameRefused
-from gazed_recorder.video import VideoPart, next_stem
+from gazed_recorder.refused import FrameRefused, NotAnImage, NotSound
+from gazed_recorder.sound import SoundPart
 
-__all__ = ["StreamWriter", "VideoFile"]
+__all__ = ["OpenPart", "StreamWriter"]
 
 _SILENT_PERIODS = 2.5
 
 
-class VideoFile(Protocol):
-    """What pass-through and re-encoded parts have in common."""
+class OpenPart(Protocol):
+    """What parts of sound, of images as they came and of encoded ones have in common."""
 
     last_captured_ns: int
     dropped: dict[str, int]
@@ -53,8 +54,8 @@ class StreamWriter:
         self.report = report
         self._folder = folder
         self._mode = mode
-        self._part: VideoFile | None = None
-        self._size = (0, 0)
+        self._part: OpenPart | None = None
+        self._shape: tuple[object, ...] = ()
         self._finished_frames = sum(part.frames for part in report.parts)
         self._finished_drops = {why: count for why, count in report.dropped.items() if why != "queue-full"}
         self._last_host = last_captured_ns
@@ -62,7 +63,7 @@ class StreamWriter:
         self.bytes = 0
 
     @property
-    def part(self) -> VideoFile | None:
+    def part(self) -> OpenPart | None:
         """The file that is being written."""
         return self._part
 
@@ -144,7 +145,7 @@ class StreamWriter:
             report.received = max(report.received, accounted)
             report.lost = report.received - accounted
 
-    def _close_part(self, part: VideoFile) -> None:
+    def _close_part(self, part: OpenPart) -> None:
         # First of all: from here on an error of ``sync`` means nothing.
         self._part = None
         try:
@@ -160,21 +161,35 @@ class StreamWriter:
     def _account(self, camera: bytes, received: int, dropped: int, missed: int) -> None:
         self.report.cameras[camera.decode()] = (received, dropped, missed)
 
-    def _part_for(self, header: FrameHeader, info: StreamInfo | None) -> VideoFile:
-        size = (header.width, header.height)
-        silent_us = (header.captured_ns - (self._last_host or header.captured_ns)) / 1e3
-        if self._part and (size != self._size or silent_us > LONGEST_GAP):
+    def _part_for(self, header: FrameHeader, info: StreamInfo | None) -> OpenPart:
+        rate = info.sample_rate if info else None
+        shape = (header.width, header.height, header.payload_format, rate)
+        if self._part and (shape != self._shape or self._is_cut_off(self._part, header)):
             self._close_part(self._part)
         if self._part is None:
             stem = next_stem(self._folder, self.stream)
-            fps = info.fps if info else 30.0
-            if self._mode == "jpeg":
-                self._part = VideoPart(self._folder, stem, mjpeg_codec(*size))
-            else:
-                self._part = EncodedPart(self._folder, stem, self._mode, *size, fps)
-            self._size = size
-            self.report.parts.append(Part(file=f"{stem}.mp4", codec=codec_of(self._mode)))
+            self._part = self._new_part(stem, header, info)
+            self._shape = shape
+            self.report.parts.append(Part(file=f"{stem}.mp4", codec=codec_of(self.stream, self._mode)))
         return self._part
+
+    def _is_cut_off(self, part: OpenPart, header: FrameHeader) -> bool:
+        """Tell whether there is more time in front of a frame than the part can express."""
+        if isinstance(part, SoundPart):
+            return not part.takes(header.sequence, header.timestamp)
+        return (header.captured_ns - (self._last_host or header.captured_ns)) / 1e3 > LONGEST_GAP
+
+    def _new_part(self, stem: str, header: FrameHeader, info: StreamInfo | None) -> OpenPart:
+        kind, size = header.payload_format, (header.width, header.height)
+        if self.report.kind == "audio":
+            if kind != "pcm" or info is None or info.sample_rate is None:
+                raise NotSound(f"{stem}: wanted samples and their rate, found {kind} from {info}")
+            return SoundPart(self._folder, stem, info.sample_rate, *size)
+        if kind == "pcm":
+            raise NotAnImage(f"{stem}: wanted an image, found sound")
+        if self._mode == kind == "jpeg":
+            return TrackPart(self._folder, stem, mjpeg_track(*size))
+        return EncodedPart(self._folder, stem, self._mode, *size, info.fps if info else 30.0, kind)
 
     def _note_gap(self, camera: bytes, header: FrameHeader, info: StreamInfo | None) -> None:
         known = self.report.cameras.get(camera.decode())

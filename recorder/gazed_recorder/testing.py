@@ -14,24 +14,28 @@ import av
 import msgpack
 import numpy as np
 
+from gazed_bus.frame import AUDIO
 from gazed_recorder.datalog import DatumLog
 from gazed_recorder.finish import finish
 from gazed_recorder.folder import make_folder
 from gazed_recorder.info import write_player_info, write_user_info
-from gazed_recorder.manifest import ClockReading, Gap, Manifest, Part, StreamReport
-from gazed_recorder.mp4_boxes import mjpeg_codec
+from gazed_recorder.manifest import ClockReading, Gap, Manifest, Part, StreamReport, codec_of, kind_of
+from gazed_recorder.mp4_boxes import mjpeg_track
+from gazed_recorder.part import TrackPart
 from gazed_recorder.records import FrameRecord
-from gazed_recorder.video import VideoPart
+from gazed_recorder.sound import SoundPart
 
-__all__ = ["EPOCH_NS", "SIZE", "make_jpeg", "make_recording"]
+__all__ = ["EPOCH_NS", "SAMPLE_RATE", "SIZE", "make_jpeg", "make_recording", "make_sound"]
 
 EPOCH_NS = 1_000_000_000_000
 """Host time at which the Pupil time of the recordings is 0."""
-SIZE = {"world": (64, 48), "eye0": (32, 32), "eye1": (32, 32)}
-"""Width and height of the images."""
+SIZE = {"world": (64, 48), "eye0": (32, 32), "eye1": (32, 32), "audio": (1024, 2)}
+"""Width and height of the images; of sound, samples in a block and channels."""
+SAMPLE_RATE = 48_000
+"""Samples a second of the sound."""
 _START = 100.0
 _UNIX_NS = 1_772_323_200_000_000_000
-_RATE = {"world": 30.0, "eye0": 120.0, "eye1": 120.0}
+_RATE = {"world": 30.0, "eye0": 120.0, "eye1": 120.0, "audio": SAMPLE_RATE / SIZE["audio"][0]}
 
 
 def make_jpeg(stream: str, index: int) -> bytes:
@@ -47,6 +51,12 @@ def make_jpeg(stream: str, index: int) -> bytes:
     return out.getvalue()
 
 
+def make_sound(index: int) -> bytes:
+    """Return block number ``index`` of the sound: noise, which is the same each time."""
+    samples, channels = SIZE[AUDIO]
+    return np.random.default_rng(index).bytes(2 * samples * channels)
+
+
 def make_recording(
     root: Path,
     *,
@@ -59,22 +69,23 @@ def make_recording(
 ) -> Path:
     """Record ``frames`` frames a stream in so many ``parts`` and ``datums`` datums a log; return the folder.
 
-    Frames with the numbers ``missing`` never came from the device; the manifest tells of each one.
+    ``streams`` may name ``audio`` as well. Frames with the numbers ``missing`` never came from the device, the manifest
+    tells of each one; sound is always whole.
 
     Without ``closed`` everything is left as a recorder leaves it that is killed after its last write.
     """
     folder = make_folder(root, "test", datetime(2026, 3, 1, tzinfo=UTC)).path
     start = _reading(_START)
-    reports = {name: StreamReport(kind="video", expected=True, info=_info(name)) for name in streams}
+    reports = {name: StreamReport(kind=kind_of(name), expected=True, info=_info(name)) for name in streams}
     manifest = Manifest(str(uuid.UUID(int=7)), "gazed test", start, "test", {"name": "P 1"}, streams=reports)
     manifest.clock.append(start)
     manifest.save(folder)
     write_player_info(folder, manifest)
     write_user_info(folder, manifest)
-    numbers = [index for index in range(frames) if index not in missing]
     with ExitStack() as still_open:
         for name in streams:
-            _record_video(folder, name, numbers, parts, reports[name], still_open)
+            numbers = [index for index in range(frames) if name == AUDIO or index not in missing]
+            _record_stream(folder, name, numbers, parts, reports[name], still_open)
         for log in ("pupil", "gaze", "notify", "annotation"):
             reports[log] = StreamReport(kind="data")
             _record_log(folder, log, datums, reports[log], still_open)
@@ -98,27 +109,34 @@ def _reading(timestamp: float) -> ClockReading:
 
 def _info(stream: str) -> dict[str, object]:
     width, height = SIZE[stream]
-    return {"stream": stream, "source": "test", "width": width, "height": height, "fps": _RATE[stream]}
+    info: dict[str, object] = {"stream": stream, "source": "test", "width": width, "height": height}
+    return {**info, "fps": _RATE[stream], "sample_rate": SAMPLE_RATE if stream == AUDIO else None}
 
 
-def _record_video(
+def _new_part(folder: Path, stem: str, stream: str) -> TrackPart:
+    if stream == AUDIO:
+        return SoundPart(folder, stem, SAMPLE_RATE, *SIZE[AUDIO])
+    return TrackPart(folder, stem, mjpeg_track(*SIZE[stream]))
+
+
+def _record_stream(
     folder: Path, stream: str, numbers: list[int], parts: int, report: StreamReport, still_open: ExitStack
 ) -> None:
     for number in range(parts):
         stem = f"{stream}_{number:03d}" if number else stream
-        part = VideoPart(folder, stem, mjpeg_codec(*SIZE[stream]))
+        part = _new_part(folder, stem, stream)
         for at in range(number * len(numbers) // parts, (number + 1) * len(numbers) // parts):
             index = numbers[at]
             timestamp = _START + 0.01 + index / _RATE[stream]
             captured = EPOCH_NS + round(timestamp * 1e9)
             record = FrameRecord(index, timestamp - 3.0, captured + 5_000_000, captured, timestamp, 0)
-            part.write(record, make_jpeg(stream, index))
+            part.write(record, make_sound(index) if stream == AUDIO else make_jpeg(stream, index))
             gap = index - numbers[at - 1] - 1 if at else 0
             if gap and report.last is not None:
                 report.missed += gap
                 report.add_gap(Gap(report.last, timestamp, gap, "device"))
             report.first, report.last = part.first if report.first is None else report.first, timestamp
-        report.parts.append(Part(f"{stem}.mp4", part.frames))
+        report.parts.append(Part(f"{stem}.mp4", part.frames, codec_of(stream, "jpeg")))
         report.written = report.received = report.written + part.frames
         if number < parts - 1:
             part.close()

@@ -22,17 +22,17 @@ from gazed_recorder.datalog import STAMP_DTYPE, PldataReader, check_datum
 from gazed_recorder.errors import DamagedFile, NotARecording
 from gazed_recorder.finish import file_sum
 from gazed_recorder.info import INFO_CSV, PLAYER_INFO, USER_INFO, of_manifest
-from gazed_recorder.layout import OWN_VIDEO, log_names, video_parts
-from gazed_recorder.manifest import MANIFEST, MOST_GAPS, Manifest, StreamReport
+from gazed_recorder.layout import OWN_MP4, log_names, stream_parts
+from gazed_recorder.manifest import MANIFEST, MOST_GAPS, Manifest, StreamReport, kind_of
 from gazed_recorder.space import RESERVE
-from gazed_recorder.verify_video import PartCheck, check_part
+from gazed_recorder.verify_part import PartCheck, check_part
 
 __all__ = ["Verification", "verify"]
 
 _MOST_PROBLEMS = 20
 _CAMERA_TYPES = ("radial", "fisheye", "dummy")
-# What Pupil Player's search for videos finds.
-_PLAYED = re.compile(r"(world|eye[01]).*\.(?:mp4|mjpeg|h264|mkv|avi|fake)")
+# What Pupil Player's searches for videos and sound find.
+_PLAYED = re.compile(r"(?:(world|eye[01]).*\.(?:mp4|mjpeg|h264|mkv|avi|fake))|(?:(audio).*\.mp4)")
 _INFO_TYPES: dict[str, type] = {
     "duration_s": float,
     "meta_version": str,
@@ -90,13 +90,13 @@ class _Verifier:
 
     def run(self) -> Verification:
         self.collect(self.check_manifest)
-        videos, logs = video_parts(self.folder), log_names(self.folder)
-        for stream in sorted(videos.keys() | {name for name, report in self.reports.items() if report.kind == "video"}):
-            self.collect(self.check_video, stream, videos.get(stream, []))
+        tracks, logs = stream_parts(self.folder), log_names(self.folder)
+        for stream in sorted(tracks.keys() | {name for name, report in self.reports.items() if report.kind != "data"}):
+            self.collect(self.check_track, stream, tracks.get(stream, []))
         for log in sorted({*logs} | {name for name, report in self.reports.items() if report.kind == "data"}):
             self.collect(self.check_log, log)
         self.collect(self.check_player_info)
-        for stream in videos:
+        for stream in tracks:
             if self.manifest is None and (self.folder / f"{stream}.intrinsics").exists():
                 self.collect(self.check_intrinsics, stream)
         self.collect(self.check_pupil_data, logs)
@@ -161,7 +161,7 @@ class _Verifier:
 
     # --- streams ----------------------------------------------------------------------------------------------------
 
-    def check_video(self, stream: str, stems: list[str]) -> Iterator[str]:
+    def check_track(self, stream: str, stems: list[str]) -> Iterator[str]:
         ours = self.manifest is not None
         parts: list[PartCheck] = []
         for stem in stems:
@@ -177,12 +177,16 @@ class _Verifier:
         yield from self.check_counts(stream, counts)
         if report := self.reports.get(stream):
             promised = [(part.file, part.frames, part.codec) for part in report.parts if part.frames]
-            found = [(f"{stem}.mp4", len(part.timestamps), part.codec) for stem, part in zip(stems, parts, strict=True)]
+            found = [
+                (f"{stem}.mp4", len(part.timestamps), part.track.name if part.track else "")
+                for stem, part in zip(stems, parts, strict=True)
+            ]
             if promised != found:
                 yield f"{stream}: {MANIFEST} names the parts {promised}, found {found}"
             yield from _unexplained(stream, report, parts)
-        if ours and parts:
-            yield from self.check_intrinsics(stream, parts[0].size if parts[0].codec else None)
+        if ours and parts and kind_of(stream) == "video":
+            track = parts[0].track
+            yield from self.check_intrinsics(stream, (track.width, track.height) if track else None)
 
     def check_log(self, name: str) -> Iterator[str]:
         path, stamps_path = self.folder / f"{name}.pldata", self.folder / f"{name}_timestamps.npy"
@@ -280,8 +284,8 @@ class _Verifier:
             for name in sorted(self.own_files() - self.manifest.files.keys()):
                 yield f"{name}: {MANIFEST} does not name it among its files"
         for path in sorted(self.folder.iterdir()):
-            if (match := _PLAYED.fullmatch(path.name)) and not OWN_VIDEO.fullmatch(path.name):
-                yield f"{path.name}: players take it for a part of {match[1]}; move it into a sub-folder"
+            if (match := _PLAYED.fullmatch(path.name)) and not OWN_MP4.fullmatch(path.name):
+                yield f"{path.name}: players take it for a part of {match[1] or match[2]}; move it into a sub-folder"
         for name, promised in self.manifest.files.items():
             path = self.folder / name
             if Path(name).name != name or not path.is_file():
@@ -295,11 +299,11 @@ class _Verifier:
 
     def own_files(self) -> set[str]:
         """Return the names of the files there are whose size and sum the manifest of a closed recording tells."""
-        videos = [(f"{stem}.mp4", stem) for stems in video_parts(self.folder).values() for stem in stems]
+        tracks = [(f"{stem}.mp4", stem) for stems in stream_parts(self.folder).values() for stem in stems]
         logs = [(f"{name}.pldata", name) for name in log_names(self.folder)]
-        arrays = {f"{stem}_frames.npy" for _, stem in videos} | {f"{name}_timestamps.npy" for _, name in videos + logs}
-        names = {file for file, _ in videos + logs} | arrays | {PLAYER_INFO, INFO_CSV, PUPIL_DATA}
-        names |= {f"{stream}.intrinsics" for stream in video_parts(self.folder)}
+        arrays = {f"{stem}_frames.npy" for _, stem in tracks} | {f"{name}_timestamps.npy" for _, name in tracks + logs}
+        names = {file for file, _ in tracks + logs} | arrays | {PLAYER_INFO, INFO_CSV, PUPIL_DATA}
+        names |= {f"{stream}.intrinsics" for stream in stream_parts(self.folder)}
         return {name for name in names if (self.folder / name).is_file()}
 
 

@@ -22,9 +22,9 @@ import av
 import cv2
 import numpy as np
 
-from gazed_recorder.mp4_write import mjpeg_codec
+from gazed_recorder.mp4_write import mjpeg_track
 from gazed_recorder.records import FrameRecord
-from gazed_recorder.video import VideoPart
+from gazed_recorder.part import TrackPart
 
 _BYTES = 144_000
 _US = 33_333
@@ -40,11 +40,11 @@ def make_jpegs(count: int) -> list[bytes]:
 
 def write_part(folder: Path, jpegs: list[bytes], frames: int) -> None:
     """Write as gazed does: every frame whole on return, checksummed, with its two arrays."""
-    part = VideoPart(folder, "world", mjpeg_codec(1280, 720))
+    part = TrackPart(folder, "world", mjpeg_track(1280, 720))
     for i in range(frames):
         ns = i * _US * 1000
         part.write(FrameRecord(i, ns / 1e9, ns, ns, ns / 1e9, 0), jpegs[i % len(jpegs)])
-    part._video.abandon()  # the waiting for the disk at close is measured by nobody
+    part._file.abandon()  # the waiting for the disk at close is measured by nobody
 
 
 def write_raw(folder: Path, jpegs: list[bytes], frames: int) -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from gazed_recorder.encoder import EncodedPart, Encoder
 from gazed_recorder.mp4_scan import scan
+from gazed_recorder.part import repair_part
 from gazed_recorder.records import FrameRecord
 from gazed_recorder.refused import EncoderBehind, NotAnImage, NotIncreasing
-from gazed_recorder.video import repair_part
 
 WIDTH, HEIGHT, FPS = 320, 240, 30
 RNG = np.random.default_rng(3)
@@ -62,7 +62,7 @@ def test_every_frame_is_encoded_in_order_with_its_own_time(tmp_path, mode):
     for i, (_, brightness) in enumerate(shown):
         assert abs(brightness - (20 + 2 * i)) < 4
     found = scan(video)
-    assert (found.codec.name, found.codec.width, found.codec.height, found.final) == (mode, WIDTH, HEIGHT, True)
+    assert (found.track.name, found.track.width, found.track.height, found.final) == (mode, WIDTH, HEIGHT, True)
     assert found.keys[0]
     assert 3 <= found.keys.sum() < 20
     assert video.stat().st_size < sum(map(len, JPEGS)) / 2

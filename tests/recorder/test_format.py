@@ -15,8 +15,8 @@ from gazed_recorder.testing import make_recording
 
 TEXT = (Path(__file__).parents[2] / "recorder" / "FORMAT.md").read_text()
 NAMES = {
-    "<stream>": r"(world|eye\d)",
-    "<part>": r"(world|eye\d)(_\d{3})?",
+    "<camera>": r"(world|eye\d)",
+    "<part>": r"(world|eye\d|audio)(_\d{3})?",
     "<log>": r"(?!world|eye\d|audio)[a-z0-9_-]+",
     r"\*": r".+",
 }
@@ -55,8 +55,9 @@ def check(folder: Path, column: int) -> None:
 
 @pytest.mark.parametrize("parts", [1, 2])
 def test_every_file_is_listed_and_every_listed_file_is_there(tmp_path: Path, parts: int) -> None:
-    check(make_recording(tmp_path, parts=parts), column=2)
-    torn = make_recording(tmp_path, parts=parts, closed=False)
+    streams = ("world", "eye0", "audio")
+    check(make_recording(tmp_path, streams=streams, parts=parts), column=2)
+    torn = make_recording(tmp_path, streams=streams, parts=parts, closed=False)
     check(torn, column=1)
     repair(torn)
     check(torn, column=2)

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from gazed_recorder.errors import DamagedFile
 from gazed_recorder.mp4_fragment import MAGIC, fragment_head, fragment_tail
-from gazed_recorder.mp4_scan import last_frame, repair_video, scan
-from gazed_recorder.mp4_write import FragmentWriter, mjpeg_codec
+from gazed_recorder.mp4_scan import last_frame, repair_mp4, scan
+from gazed_recorder.mp4_write import FragmentWriter, mjpeg_track
 from gazed_recorder.records import FRAME_DTYPE, FrameRecord
 
-CODEC = mjpeg_codec(64, 48)
+CODEC = mjpeg_track(64, 48)
 
 
 def payload(number: int, size: int) -> bytes:
@@ -44,7 +44,7 @@ def test_a_scan_finds_every_frame_and_its_record(tmp_path, final):
     path = tmp_path / "v.mp4"
     records = video(path, SIZES, final=final)
     found = scan(path)
-    assert (found.codec, found.final, found.torn, found.cut_frames) == (CODEC, final, 0, 0)
+    assert (found.track, found.final, found.torn, found.cut_frames) == (CODEC, final, 0, 0)
     assert found.sizes.tolist() == SIZES
     assert found.dts.tolist() == [0, 1000, 2000, 3000, 4000, 5000]
     assert found.keys.tolist() == [True] * 6
@@ -59,7 +59,7 @@ def test_a_video_without_frames_is_scanned(tmp_path):
     path = tmp_path / "v.mp4"
     video(path, [], final=False)
     assert len(scan(path).dts) == 0
-    repair_video(path)
+    repair_mp4(path)
     assert scan(path).final
 
 
@@ -82,7 +82,7 @@ def test_a_file_cut_anywhere_keeps_its_whole_frames(tmp_path_factory, sizes, whe
     if kept and not final and not blind:
         assert demuxed(path) == expected
     assert last_frame(path) == ((kept, records[kept - 1]) if kept else None)
-    found = repair_video(path)
+    found = repair_mp4(path)
     assert len(found.dts) == kept
     assert found.end + found.torn == cut
     assert [FrameRecord(*row) for row in found.records.tolist()] == records[:kept]
@@ -108,14 +108,14 @@ def test_every_cut_in_the_index_leaves_a_readable_file_that_repair_completes(tmp
     path = tmp_path / "v.mp4"
     video(path, SIZES, final=False)
     running = path.read_bytes()
-    repair_video(path)
+    repair_mp4(path)
     finished = path.read_bytes()
     expected = [payload(i, size) for i, size in enumerate(SIZES)]
     for cut in [*range(8, len(finished) - len(running), 37), len(finished) - len(running)]:
         path.write_bytes(running + finished[len(running) : len(running) + cut])
         assert demuxed(path) == expected
         assert (scan(path).torn, scan(path).cut_frames) == (cut, 0)
-        repair_video(path)
+        repair_mp4(path)
         assert path.read_bytes() == finished
 
 
@@ -123,7 +123,7 @@ def test_repairing_a_finished_file_changes_nothing(tmp_path):
     path = tmp_path / "v.mp4"
     video(path, SIZES, final=True)
     before = path.read_bytes(), path.stat().st_mtime_ns
-    assert repair_video(path).final
+    assert repair_mp4(path).final
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
 
 
@@ -133,7 +133,7 @@ def test_zeros_behind_the_last_frame_are_a_torn_end(tmp_path):
     whole = path.stat().st_size
     with path.open("ab") as file:
         file.write(bytes(100_000))
-    found = repair_video(path)
+    found = repair_mp4(path)
     assert (len(found.dts), found.end, found.torn) == (6, whole, 100_000)
     assert len(demuxed(path)) == 6
 
@@ -147,7 +147,7 @@ def test_damage_before_whole_frames_is_named_and_never_cut_away(tmp_path, final)
     data[at] ^= 0xFF
     end_of_second = int(scan(path).offsets[1]) + SIZES[1] + 104
     path.write_bytes(data)
-    for act in (scan, repair_video):
+    for act in (scan, repair_mp4):
         with pytest.raises(DamagedFile, match=f"v.mp4: damaged at byte {end_of_second}, after 2 whole frames"):
             act(path)
     assert path.read_bytes() == bytes(data)
@@ -194,7 +194,7 @@ def test_times_that_no_writer_of_ours_makes_end_the_video(tmp_path, dts, size):
         file.write(head + bytes(size) + tail)
     good = dts == 2_000_000_000
     assert len(scan(path).dts) == (3 if good else 2)
-    repair_video(path)
+    repair_mp4(path)
     assert len(scan(path).dts) == (3 if good else 2)
 
 

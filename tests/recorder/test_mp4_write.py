@@ -13,12 +13,12 @@ import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gazed_recorder.mp4_write import LONGEST_GAP, FragmentWriter, mjpeg_codec
+from gazed_recorder.mp4_write import LONGEST_GAP, FragmentWriter, mjpeg_track
 from gazed_recorder.records import FrameRecord
 from gazed_recorder.refused import GapTooLong, NotIncreasing
 
 WIDTH, HEIGHT = 64, 48
-CODEC = mjpeg_codec(WIDTH, HEIGHT)
+CODEC = mjpeg_track(WIDTH, HEIGHT)
 RECORD = FrameRecord(1, float("nan"), 2, 3, 4.0, 5)
 
 
@@ -176,7 +176,7 @@ def test_the_last_frame_can_be_taken_back(tmp_path):
     writer.write(b"a", 0, RECORD)
     writer.write(b"b", 10, RECORD)
     writer.undo()
-    assert (writer.frames, writer.last_us) == (1, 0)
+    assert (writer.frames, writer.last_dts) == (1, 0)
     writer.write(b"c", 7, RECORD)
     writer.finalise()
     assert packets(path) == [(0, 0, b"a"), (7, 7, b"c")]

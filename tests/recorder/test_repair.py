@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from gazed_recorder.errors import DamagedFile, NotARecording, RecordingRefused
 from gazed_recorder.folder import FolderLock
 from gazed_recorder.manifest import Manifest
-from gazed_recorder.mp4_write import mjpeg_codec
+from gazed_recorder.mp4_write import mjpeg_track
+from gazed_recorder.part import TrackPart, next_stem
 from gazed_recorder.reader import Recording
 from gazed_recorder.repair import repair, repair_unfinished, resume_point, settle
 from gazed_recorder.testing import make_recording
 from gazed_recorder.verify import verify
-from gazed_recorder.video import VideoPart, next_stem
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -271,7 +271,7 @@ def test_a_recorder_that_goes_on_learns_from_the_ends_of_the_videos_where_they_s
     with (folder / "world_001.mp4").open("ab") as file:
         file.write(bytes(40))
     # Killed before its first frame: its number is free again.
-    part = VideoPart(folder, "world_002", mjpeg_codec(64, 48))
+    part = TrackPart(folder, "world_002", mjpeg_track(64, 48))
     left = {path: path.read_bytes() for path in folder.glob("world_002*")}
     part.close()
     for path, content in left.items():

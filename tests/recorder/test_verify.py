@@ -167,7 +167,7 @@ def append_datum(folder: Path) -> None:
 
 HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
     "damaged frame": (damage_frame, r"world_001\.mp4: frame 3 is damaged: checksum [0-9a-f]{16}, wanted [0-9a-f]{16}"),
-    "shifted time": (shift_time, r"world\.mp4: frame 4 is shown at \d+ us, its timestamp wants \d+ us"),
+    "shifted time": (shift_time, r"world\.mp4: frame 4 is shown at [\d.]+ s, its timestamp wants [\d.]+ s"),
     "repeated time": (repeat_time, r"world_timestamps\.npy: timestamp 4 .* is not after timestamp 3"),
     "nan": (set_nan, r"eye0_timestamps\.npy: timestamp 2 is nan"),
     "changed record": (change_record, r"eye0_frames\.npy: row 5 is not the record of frame 5"),

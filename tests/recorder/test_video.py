@@ -18,12 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gazed_recorder.mp4_scan import scan
-from gazed_recorder.mp4_write import LONGEST_GAP, mjpeg_codec
+from gazed_recorder.mp4_write import LONGEST_GAP, mjpeg_track
+from gazed_recorder.part import TrackPart, next_stem, part_files, repair_part
 from gazed_recorder.records import FRAME_DTYPE, FrameRecord
 from gazed_recorder.refused import GapTooLong, NotAnImage, NotIncreasing
-from gazed_recorder.video import VideoPart, next_stem, part_files, repair_part
 
-CODEC = mjpeg_codec(64, 48)
+CODEC = mjpeg_track(64, 48)
 
 
 def jpeg(shade: int = 128) -> bytes:
@@ -60,7 +60,7 @@ times = st.lists(st.floats(1e-7, 3.0), min_size=1, max_size=30).map(lambda gaps:
 @given(times=times)
 def test_the_three_files_agree_while_recording_and_afterwards(tmp_path_factory, times):
     folder = tmp_path_factory.mktemp("r")
-    part = VideoPart(folder, "world", CODEC)
+    part = TrackPart(folder, "world", CODEC)
     for i, t in enumerate(times):
         part.write(record(i, t), memoryview(jpeg(i)))
     assert assert_agree(folder) == part.frames == len(times)
@@ -91,7 +91,7 @@ def test_the_three_files_agree_while_recording_and_afterwards(tmp_path_factory, 
     ],
 )
 def test_a_frame_that_does_not_fit_is_refused_and_leaves_no_trace(tmp_path, timestamp, payload, refusal):
-    part = VideoPart(tmp_path, "world", CODEC)
+    part = TrackPart(tmp_path, "world", CODEC)
     part.write(record(0, 5.0), jpeg())
     before = [path.read_bytes() for path in part_files(tmp_path, "world")]
     with pytest.raises(refusal, match=r"world\.mp4"):
@@ -107,19 +107,19 @@ def test_parts_are_counted_and_nothing_is_overwritten(tmp_path):
     stems = []
     for _ in range(3):
         stems.append(next_stem(tmp_path, "eye0"))
-        part = VideoPart(tmp_path, stems[-1], CODEC)
+        part = TrackPart(tmp_path, stems[-1], CODEC)
         part.write(record(0, 1.0), jpeg())
         part.close()
     assert stems == ["eye0", "eye0_001", "eye0_002"]
     (tmp_path / "eye0_003_frames.npy").touch()
     assert next_stem(tmp_path, "eye0") == "eye0_004"
     with pytest.raises(FileExistsError):
-        VideoPart(tmp_path, "eye0_003", CODEC)
+        TrackPart(tmp_path, "eye0_003", CODEC)
     assert sorted(path.name for path in tmp_path.glob("eye0_003*")) == ["eye0_003_frames.npy"]
 
 
 def test_a_part_without_frames_leaves_no_file(tmp_path):
-    part = VideoPart(tmp_path, "world", CODEC)
+    part = TrackPart(tmp_path, "world", CODEC)
     part.sync()
     part.close()
     assert list(tmp_path.iterdir()) == []
@@ -129,10 +129,10 @@ def test_a_part_without_frames_leaves_no_file(tmp_path):
 @given(where=st.floats(0, 1), rows=st.tuples(st.integers(0, 9), st.integers(0, 9)), tail=st.binary(max_size=7))
 def test_a_torn_part_is_made_whole_from_its_video(tmp_path_factory, where, rows, tail):
     folder = tmp_path_factory.mktemp("r")
-    part = VideoPart(folder, "world", CODEC)
+    part = TrackPart(folder, "world", CODEC)
     for i in range(9):
         part.write(record(i, 50 + i / 30), jpeg(i))
-    part._video.abandon()
+    part._file.abandon()
     part._timestamps.truncate(rows[0])
     part._frames.truncate(rows[1])
     part._timestamps.close()
@@ -171,11 +171,11 @@ def test_what_a_kill_before_the_first_byte_leaves_is_removed(tmp_path):
 WRITER = """
 import sys
 from pathlib import Path
-from gazed_recorder.mp4_write import mjpeg_codec
+from gazed_recorder.mp4_write import mjpeg_track
 from gazed_recorder.records import FrameRecord
-from gazed_recorder.video import VideoPart
+from gazed_recorder.part import TrackPart
 image = Path(sys.argv[2]).read_bytes()
-part = VideoPart(Path(sys.argv[1]), "world", mjpeg_codec(64, 48))
+part = TrackPart(Path(sys.argv[1]), "world", mjpeg_track(64, 48))
 for i in range(10_000_000):
     part.write(FrameRecord(i, 0.0, i, i, 7 + i / 200, 0), image + bytes(i % 9000))
     sys.stdout.write(f"{i}\\n")
@@ -212,15 +212,15 @@ LIMITED = """
 import resource, sys, time
 from pathlib import Path
 from gazed_recorder.encoder import EncodedPart
-from gazed_recorder.mp4_write import mjpeg_codec
+from gazed_recorder.mp4_write import mjpeg_track
 from gazed_recorder.records import FrameRecord
-from gazed_recorder.video import VideoPart
+from gazed_recorder.part import TrackPart
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 folder, image = Path(sys.argv[1]), Path(sys.argv[2]).read_bytes()
 if sys.argv[3] == "h264":
     part = EncodedPart(folder, "world", "h264", 64, 48, 30)
 else:
-    part = VideoPart(folder, "world", mjpeg_codec(64, 48))
+    part = TrackPart(folder, "world", mjpeg_track(64, 48))
 taken = 0
 try:
     for i in range(100_000):
@@ -267,7 +267,7 @@ def small_disk(tmp_path) -> Iterator[Path]:
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
 def test_whichever_file_the_disk_refuses_the_three_agree(small_disk):
-    part = VideoPart(small_disk, "world", CODEC)
+    part = TrackPart(small_disk, "world", CODEC)
     with (small_disk / "ballast").open("wb", buffering=0) as ballast:
         ballast.write(bytes(400_000))
         t, refused, grown = 0, 0, 400_000
@@ -288,7 +288,7 @@ def test_whichever_file_the_disk_refuses_the_three_agree(small_disk):
 
 
 def test_sync_from_another_thread_does_not_disturb_writing(tmp_path):
-    part = VideoPart(tmp_path, "world", CODEC)
+    part = TrackPart(tmp_path, "world", CODEC)
     done = threading.Event()
 
     def keep_syncing() -> None:
@@ -306,7 +306,7 @@ def test_sync_from_another_thread_does_not_disturb_writing(tmp_path):
 
 
 def test_rows_are_the_records_that_were_given(tmp_path):
-    part = VideoPart(tmp_path, "world", CODEC)
+    part = TrackPart(tmp_path, "world", CODEC)
     given = [record(i, 3 + i / 7) for i in range(5)]
     for i, row in enumerate(given):
         part.write(row, jpeg(i))

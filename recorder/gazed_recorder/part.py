@@ -1,8 +1,8 @@
-"""One part of a recorded stream: the video and the two arrays that are kept in step with it.
+"""One part of a recorded stream: the mp4 and the two arrays that are kept in step with it.
 
-``<stem>.mp4`` with as many frames as ``<stem>_timestamps.npy`` (float64, Pupil time in seconds) and
+``<stem>.mp4`` with as many frames (of sound: blocks) as ``<stem>_timestamps.npy`` (float64, Pupil time in seconds) and
 ``<stem>_frames.npy`` (``FRAME_DTYPE``) have rows. The stem of a stream's first part is its name, then ``world_001``,
-``world_002``, …, as Pupil Capture counts them. The video is written first and holds every record itself, so that the
+``world_002``, …, as Pupil Capture counts them. The mp4 is written first and holds every record itself, so that the
 arrays can always be made again from it.
 """
 
@@ -22,21 +22,21 @@ import numpy.typing as npt
 import xxhash
 
 from gazed_recorder.atomic import replace_file
-from gazed_recorder.mp4_boxes import TIMESCALE, VideoCodec
-from gazed_recorder.mp4_scan import repair_video
+from gazed_recorder.mp4_boxes import Track
+from gazed_recorder.mp4_scan import repair_mp4
 from gazed_recorder.mp4_write import FragmentWriter
 from gazed_recorder.npy import GrowingArray
 from gazed_recorder.records import FRAME_DTYPE, FrameRecord
 from gazed_recorder.refused import FrameRefused, NotAnImage, NotIncreasing
 
-__all__ = ["FrameRefused", "NotIncreasing", "PartRepair", "VideoPart", "next_stem", "part_files", "repair_part"]
+__all__ = ["FrameRefused", "NotIncreasing", "PartRepair", "TrackPart", "next_stem", "part_files", "repair_part"]
 
 _TIMESTAMP = struct.Struct("<d")
 _JPEG_START = b"\xff\xd8"
 
 
 def part_files(folder: Path, stem: str) -> tuple[Path, Path, Path]:
-    """Return the video, the timestamps and the frames file of a part."""
+    """Return the mp4, the timestamps and the frames file of a part."""
     return folder / f"{stem}.mp4", folder / f"{stem}_timestamps.npy", folder / f"{stem}_frames.npy"
 
 
@@ -49,13 +49,13 @@ def next_stem(folder: Path, stream: str) -> str:
     return stem
 
 
-class VideoPart:
+class TrackPart:
     """The files of one part while they are recorded, each frame on disk when ``write`` returns.
 
     Not safe for use from two threads at once, except ``sync``.
     """
 
-    def __init__(self, folder: Path, stem: str, codec: VideoCodec) -> None:
+    def __init__(self, folder: Path, stem: str, track: Track) -> None:
         """Create the three files, none of which may exist.
 
         Raises:
@@ -63,18 +63,18 @@ class VideoPart:
             OSError: they cannot be written.
         """
         self.stem = stem
-        self.codec = codec
+        self.track = track
         self.first: float | None = None
         self.last: float | None = None
         self.last_captured_ns = 0
         self.dropped: dict[str, int] = {}
         self._closed = False
         self._paths = part_files(folder, stem)
-        video, timestamps, frames = self._paths
+        mp4, timestamps, frames = self._paths
         with ExitStack() as undo:
-            self._video = FragmentWriter(video, codec)
-            undo.callback(_remove, [video])
-            undo.callback(self._video.abandon)
+            self._file = FragmentWriter(mp4, track)
+            undo.callback(_remove, [mp4])
+            undo.callback(self._file.abandon)
             self._timestamps = GrowingArray(timestamps, "<f8")
             undo.callback(_remove, [timestamps])
             undo.callback(self._timestamps.close)
@@ -91,16 +91,15 @@ class VideoPart:
         view = memoryview(payload)
         time = record.timestamp
         self._check(time, view)
-        pts = 0 if self.first is None else max(round((time - self.first) * TIMESCALE), self._video.last_us + 1)
         record = record._replace(checksum=xxhash.xxh3_64_intdigest(view))
-        self._video.write(view, pts, record, key)
+        self._file.write(view, self._dts(time), record, key)
         try:
             self._timestamps.append(_TIMESTAMP.pack(time))
             self._frames.append(record.pack())
         except OSError:
-            self._video.undo()
-            self._timestamps.truncate(self._video.frames)
-            self._frames.truncate(self._video.frames)
+            self._file.undo()
+            self._timestamps.truncate(self._file.frames)
+            self._frames.truncate(self._file.frames)
             raise
         self.last = time
         self.last_captured_ns = record.captured_ns
@@ -113,14 +112,14 @@ class VideoPart:
         Raises:
             OSError: the disk failed.
         """
-        for file in (self._video, self._timestamps, self._frames):
+        for file in (self._file, self._timestamps, self._frames):
             file.sync()
 
     def close(self) -> None:
         """Finish the files; a part without frames is removed, as no player opens it. Closing twice is harmless.
 
         Raises:
-            OSError: there was no room for the index of the video, or the disk failed. The files are closed and
+            OSError: there was no room for the index of the mp4, or the disk failed. The files are closed and
                 readable, ``repair_part`` completes them.
         """
         if self._closed:
@@ -128,32 +127,40 @@ class VideoPart:
         self._closed = True
         self._timestamps.close()
         self._frames.close()
-        if self._video.frames:
-            self._video.finalise()
+        if self._file.frames:
+            self._file.finalise()
         else:
-            self._video.abandon()
+            self._file.abandon()
             _remove(self._paths)
 
     @property
     def frames(self) -> int:
         """Frames in the files."""
-        return self._video.frames
+        return self._file.frames
 
     @property
     def size(self) -> int:
-        """Bytes of the video."""
-        return self._video.size
+        """Bytes of the mp4."""
+        return self._file.size
+
+    def _dts(self, time: float) -> int:
+        if self.track.sound:
+            return self._file.frames * self.track.width
+        if self.first is None:
+            return 0
+        # Frames less than a microsecond apart are shown one microsecond apart.
+        return max(round((time - self.first) * self.track.timescale), self._file.last_dts + 1)
 
     def _check(self, time: float, view: memoryview) -> None:
-        video = self._paths[0]
+        mp4 = self._paths[0]
         if not (math.isfinite(time) and (self.last is None or time > self.last)):
             raise NotIncreasing(
-                f"{video}: a frame at {time!r} s cannot follow one at {self.last!r} s, times must grow",
+                f"{mp4}: a frame at {time!r} s cannot follow one at {self.last!r} s, times must grow",
                 hint="check the clock of the source",
             )
-        if self.codec.name == "mjpeg" and view[:2] != _JPEG_START:
+        if self.track.name == "mjpeg" and view[:2] != _JPEG_START:
             raise NotAnImage(
-                f"{video}: a frame of {view.nbytes} bytes is no JPEG, it begins with {bytes(view[:2])!r}",
+                f"{mp4}: a frame of {view.nbytes} bytes is no JPEG, it begins with {bytes(view[:2])!r}",
                 hint="check the cable, or lower the frame rate or the image size of the camera",
             )
 
@@ -171,19 +178,19 @@ class PartRepair:
 
 
 def repair_part(folder: Path, stem: str) -> PartRepair:
-    """Make the files of a part whole and agree: the video is cut after its last whole frame, the arrays follow it.
+    """Make the files of a part whole and agree: the mp4 is cut after its last whole frame, the arrays follow it.
 
     A part in which no frame is whole is removed. Nothing is done to a part that is in order.
 
     Raises:
-        DamagedFile: the video is damaged before its end; nothing was changed.
+        DamagedFile: the mp4 is damaged before its end; nothing was changed.
         OSError: a file cannot be read, or there is no room for the index.
     """
-    video, timestamps, frames = part_files(folder, stem)
-    if not video.stat().st_size:
+    mp4, timestamps, frames = part_files(folder, stem)
+    if not mp4.stat().st_size:
         _remove(part_files(folder, stem))
         return PartRepair(np.zeros(0, FRAME_DTYPE), 0, changed=True)
-    found = repair_video(video)
+    found = repair_mp4(mp4)
     if not len(found.records):
         _remove(part_files(folder, stem))
         return PartRepair(found.records, int(found.torn > 0), changed=True)

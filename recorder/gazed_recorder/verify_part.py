@@ -1,4 +1,4 @@
-"""Proving one part of a video: that what players decode is what was received, frame by frame."""
+"""Proving one part of a stream: that what players decode is what was received, frame by frame."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from gazed_recorder.arrays import read_array
 from gazed_recorder.datalog import STAMP_DTYPE
 from gazed_recorder.errors import DamagedFile
-from gazed_recorder.mp4_boxes import index
+from gazed_recorder.manifest import kind_of
+from gazed_recorder.mp4_boxes import Track, index
 from gazed_recorder.mp4_scan import Mp4Scan, scan
+from gazed_recorder.part import part_files
 from gazed_recorder.records import FRAME_DTYPE
-from gazed_recorder.video import part_files
+from gazed_recorder.sound import follow
 
 __all__ = ["PartCheck", "check_part"]
 
@@ -35,10 +37,8 @@ class PartCheck:
     timestamps: NDArray[Any] = field(default_factory=lambda: np.zeros(0))
     records: NDArray[Any] | None = None
     """The rows of ``<stem>_frames.npy``; ``None`` where there is no such file."""
-    codec: str = ""
-    """Name of the codec; empty where the video could not be read."""
-    size: tuple[int, int] = (0, 0)
-    """Width and height of the images, as ``codec``."""
+    track: Track | None = None
+    """The track of a file of ours; ``None`` where it could not be read."""
     problems: list[str] = field(default_factory=list)
 
     def run(self, step: Callable[..., None], *arguments: Any) -> None:
@@ -61,14 +61,14 @@ def check_part(folder: Path, stem: str, *, ours: bool, deep: bool, seen: Callabl
 
     ``seen`` is told the bytes of each packet that was read.
     """
-    video, stamps, frames = part_files(folder, stem)
+    mp4, stamps, frames = part_files(folder, stem)
     check = PartCheck()
     check.run(_read_timestamps, stamps, ours)
     if ours:
-        check.run(_read_records, video, frames)
-    check.run(_read_video, video, ours, deep, seen)
+        check.run(_read_records, mp4, frames)
+    check.run(_read_mp4, mp4, ours, deep, seen)
     if check.frames != len(check.timestamps):
-        check.add(f"{video.name}: {check.frames} frames, {len(check.timestamps)} timestamps in {stamps.name}")
+        check.add(f"{mp4.name}: {check.frames} frames, {len(check.timestamps)} timestamps in {stamps.name}")
     return check
 
 
@@ -94,43 +94,53 @@ def _order_problems(name: str, timestamps: NDArray[Any], strict: bool) -> Iterat
         )
 
 
-def _read_records(check: PartCheck, video: Path, frames: Path) -> None:
+def _read_records(check: PartCheck, mp4: Path, frames: Path) -> None:
     check.records = read_array(frames, FRAME_DTYPE)
     if not np.array_equal(check.records["timestamp"], check.timestamps):
-        check.add(f"{frames.name}: its timestamps are not those of {video.stem}_timestamps.npy")
-    found = scan(video)
-    check.codec, check.size = found.codec.name, (found.codec.width, found.codec.height)
+        check.add(f"{frames.name}: its timestamps are not those of {mp4.stem}_timestamps.npy")
+    found = scan(mp4)
+    check.track = found.track
     if not found.final:
-        check.add(f"{video.name}: was not closed; {found.torn} bytes behind its last whole frame")
+        check.add(f"{mp4.name}: was not closed; {found.torn} bytes behind its last whole frame")
     elif not _has_its_index(found):
-        check.add(f"{video.name}: its index, from byte {found.end} on, is not that of its frames")
+        check.add(f"{mp4.name}: its index, from byte {found.end} on, is not that of its frames")
     if len(found.records) != len(check.records):
-        check.add(f"{video.name}: holds the records of {len(found.records)} frames, {frames.name} {len(check.records)}")
+        check.add(f"{mp4.name}: holds the records of {len(found.records)} frames, {frames.name} {len(check.records)}")
     elif found.records.tobytes() != check.records.tobytes():
         rows = zip(found.records, check.records, strict=True)
         at = next(index for index, (ours, theirs) in enumerate(rows) if ours.tobytes() != theirs.tobytes())
-        check.add(f"{frames.name}: row {at} is not the record of frame {at} in {video.name}")
+        check.add(f"{frames.name}: row {at} is not the record of frame {at} in {mp4.name}")
+    _check_continuity(check, frames.name, found)
+
+
+def _check_continuity(check: PartCheck, name: str, found: Mp4Scan) -> None:
+    track, rows = found.track, found.records
+    if track.sound:
+        on = follow(rows["sequence"].astype(np.int64), rows["timestamp"], track.width / track.timescale)
+        for number in np.flatnonzero(~on):
+            check.add(f"{name}: block {number + 1} does not begin where block {number} ends")
 
 
 def _has_its_index(found: Mp4Scan) -> bool:
     """Tell whether the index, by which all players read, is to the byte the one that belongs to the frames."""
     with found.path.open("rb") as file:
         file.seek(found.end)
-        return file.read() == index(found.codec, found.sizes, found.offsets, found.dts, np.flatnonzero(found.keys))
+        return file.read() == index(found.track, found.sizes, found.offsets, found.dts, np.flatnonzero(found.keys))
 
 
-def _read_video(check: PartCheck, path: Path, ours: bool, deep: bool, seen: Callable[[int], None]) -> None:
+def _read_mp4(check: PartCheck, path: Path, ours: bool, deep: bool, seen: Callable[[int], None]) -> None:
     """Demux, and decode if it is ``deep``, the way a player does."""
-    times = _wanted_times(check.timestamps)
+    sound = kind_of(path.stem.partition("_")[0]) == "audio"
+    times = _wanted_times(check, sound) if ours else np.zeros(0, np.int64)
     packets, zero = 0, 0
     try:
         with av.open(path) as container:
-            video = container.streams.video[0]
-            video.thread_type = "AUTO"
-            for packet in container.demux(video):
+            stream: Any = container.streams.audio[0] if sound else container.streams.video[0]
+            stream.thread_type = "AUTO"
+            for packet in container.demux(stream):
                 if packet.size:
                     zero = zero if packets else packet.pts or 0
-                    if ours and packets < len(times):
+                    if packets < len(times):
                         _check_packet(check, path, packets, packet, zero, int(times[packets]))
                     packets += 1
                     seen(packet.size)
@@ -138,33 +148,48 @@ def _read_video(check: PartCheck, path: Path, ours: bool, deep: bool, seen: Call
                     check.frames += _decode(check, path, packets, packet)
     except (av.error.FFmpegError, IndexError, ValueError) as error:
         check.add(f"{path.name}: cannot be read behind frame {packets}: {error}")
-    if not deep:
+    # What other encoders put in front of the sound is in the file, but players do not get to hear it.
+    if not deep or (sound and not ours):
         check.frames = packets
 
 
-def _wanted_times(timestamps: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the presentation times in microseconds: those of the timestamps, each at least one behind the last."""
+def _wanted_times(check: PartCheck, sound: bool) -> NDArray[np.int64]:
+    """Return the presentation times in units of the track: those of the timestamps, each at least one behind the last.
+
+    Blocks of sound follow each other without a gap.
+    """
+    timestamps = check.timestamps
     if not np.isfinite(timestamps).all() or not len(timestamps):
         return np.zeros(0, np.int64)
+    steps = np.arange(len(timestamps))
+    if sound:
+        return steps * check.track.width if check.track else steps[:0]
     rounded = np.rint(np.clip(timestamps - timestamps[0], 0, 1e12) * 1e6).astype(np.int64)
-    steps = np.arange(len(rounded))
     return np.maximum.accumulate(rounded - steps) + steps
 
 
-def _check_packet(check: PartCheck, path: Path, number: int, packet: av.Packet[Any], zero: int, wanted_us: int) -> None:
+def _check_packet(check: PartCheck, path: Path, number: int, packet: av.Packet[Any], zero: int, wanted_at: int) -> None:
     if check.records is not None and number < len(check.records):
         found, wanted = xxhash.xxh3_64_intdigest(bytes(packet)), int(check.records["checksum"][number])
         if found != wanted:
             check.add(f"{path.name}: frame {number} is damaged: checksum {found:016x}, wanted {wanted:016x}")
+    scale = check.track.timescale if check.track else 1_000_000
     if packet.pts is None or packet.time_base is None:
         check.add(f"{path.name}: frame {number} has no presentation time")
-    elif (found_us := round((packet.pts - zero) * packet.time_base * 1_000_000)) != wanted_us:
-        check.add(f"{path.name}: frame {number} is shown at {found_us} us, its timestamp wants {wanted_us} us")
+    elif (found_at := round((packet.pts - zero) * packet.time_base * scale)) != wanted_at:
+        at, wanted_s = found_at / scale, wanted_at / scale
+        check.add(f"{path.name}: frame {number} is shown at {at:.6f} s, its timestamp wants {wanted_s:.6f} s")
 
 
 def _decode(check: PartCheck, path: Path, number: int, packet: av.Packet[Any]) -> int:
     try:
-        return len(packet.decode())
+        frames: list[Any] = packet.decode()
     except av.error.FFmpegError as error:
         check.add(f"{path.name}: frame {number - 1} cannot be decoded: {error}")
         return 0
+    for frame in frames:
+        if isinstance(frame, av.AudioFrame) and check.track:
+            found, wanted = (frame.samples, frame.layout.nb_channels), (check.track.width, check.track.height)
+            if found != wanted:
+                check.add(f"{path.name}: block {number - 1} has {found} samples and channels, wanted {wanted}")
+    return len(frames)
