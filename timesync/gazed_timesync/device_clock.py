@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from gazed_timesync.clock import HostNs
@@ -20,14 +21,16 @@ _CAUSALITY_S = 2e-3
 _VIOLATIONS = 3
 _RISE_S = 4e-3
 _GAP_S = 1.0
-_ERRATIC, _CALM_S = 3, 30.0
+_CALM_S = 10.0  # that a frame rate has to be steady for
 _MIN_STEP_NS = 1000
+_TRANSFER_S = 4e-3  # libuvc gets 32 packets of 125 us at a time: a frame waits for the end of its transfer
+_PHASE_S = 1e-4
 
 
 class DeviceClock:
     """Maps the frame stamps of a camera that runs on a clock of its own to the host's.
 
-    The offset between the clocks is the lower edge of ``arrival - stamp`` over the last minute (``LowerEnvelope``):
+    The offset between the clocks is the lower edge of ``arrival - stamp`` over two minutes (``LowerEnvelope``):
     the fastest frames ever seen. What even those need from the exposure to the host - sensor readout, transfer - is
     in no clock; it stays in the result as a constant delay unless ``latency_s`` names it.
 
@@ -55,9 +58,9 @@ class DeviceClock:
 
         ``None`` where nothing is known: no frame yet, or arrival times at an unsteady rate.
         """
-        if self._origin is None or self._unsteady:
+        if self._origin is None or not self._steady:
             return None
-        return self._envelope.error_s + abs(self._behind)
+        return self._envelope.error_s + _beat(self._track.period_s) + abs(self._behind)
 
     @property
     def steps(self) -> int:
@@ -78,8 +81,7 @@ class DeviceClock:
         self._line = (0.0, 0.0, 0.0)  # device seconds, host seconds since the origin, skew
         self._behind = 0.0
         self._violations = 0
-        self._erratic = 0
-        self._erratic_until = 0.0
+        self._steady_from = _CALM_S
         self._original = True
 
     def map(self, device_s: float | None, arrival_ns: HostNs, sequence: int) -> HostNs:
@@ -115,14 +117,15 @@ class DeviceClock:
         if changed:
             self._pin(x)
         self._learn(x, arrival_s - x)
-        if self._unsteady:
+        if not self._steady:
             return arrival_ns
         start, host_s, skew = self._line
         return self._origin + round((host_s + (x - start) * (1 + skew)) * 1e9)
 
     @property
-    def _unsteady(self) -> bool:
-        return self._erratic >= _ERRATIC and not self._track.trusted
+    def _steady(self) -> bool:
+        """Whether the line can be used: without stamps, only while the frame counter has proven to be a clock."""
+        return self._track.trusted or self._arrival_s >= self._steady_from
 
     def _keep_skew(self) -> None:
         """Remember the skew of the device's crystal, unless the driver or a jump has changed it since the start."""
@@ -146,12 +149,12 @@ class DeviceClock:
         self._violations = self._violations + 1 if envelope.settled and y < envelope.at(x) - _CAUSALITY_S else 0
         if self._violations >= _VIOLATIONS:
             self._steps += self._track.trusted
-            self._suspect_the_rate()
+            self._part()
             self._envelope = envelope = LowerEnvelope(envelope.skew, _RESCALED_SD)
             self._violations = 0
         fitted = envelope.add(x, y)
         if fitted and envelope.settled and envelope.lift_s > _RISE_S:
-            self._suspect_the_rate()
+            self._part()
             envelope.keep_recent()
         target = x + envelope.at(x)
         if not envelope.settled:
@@ -165,9 +168,18 @@ class DeviceClock:
             slew = max(-_SLEW, min(_SLEW, self._behind / _CATCH_UP_S))
             self._line = (x, now, envelope.skew + slew)
 
-    def _suspect_the_rate(self) -> None:
-        """Note that the clock and the arrivals have parted: without stamps, the frame rate is not steady."""
-        calm = self._arrival_s > self._erratic_until
-        self._erratic = 1 if calm else self._erratic + 1
-        self._erratic_until = self._arrival_s + _CALM_S
+    def _part(self) -> None:
+        """Note that the device's time and the arrivals have parted."""
         self._original = False
+        self._steady_from = self._arrival_s + _CALM_S
+
+
+def _beat(period_s: float) -> float:
+    """Return how much the shortest wait for the end of a transfer varies as frames and transfers beat, in seconds.
+
+    Frames of one period meet the transfers in few phases; while the clocks drift the phases all shift together.
+    """
+    for phases in range(1, 40):
+        if abs(math.remainder(phases * period_s, _TRANSFER_S)) < _PHASE_S:
+            return _TRANSFER_S / phases
+    return _PHASE_S

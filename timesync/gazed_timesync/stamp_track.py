@@ -18,7 +18,7 @@ _DISTRUST, _TRUST = 8.0, 4.0  # of a leaky bucket: one up for a bad stamp, a qua
 _LEARN = 0.05
 _MAX_TOLERANCE_S = 2e-3
 _PROMPT_S = 5e-3  # a stamp and an arrival that agree this well need no frame counter to back them
-_TARDY_S = 0.1
+_TARDY_S = 0.5
 
 
 class _Mark(NamedTuple):
@@ -39,16 +39,16 @@ class StampTrack:
 
     def __init__(self, period_s: float) -> None:
         self.seconds = 0.0
+        self.period_s = period_s
+        self.jumps = 0
         self.trusted = True
         """Whether stamps that go on from one another are believed; else the seconds come from the frame counter."""
-        self.jumps = 0
-        self.period_s = period_s
         self._jitter = 250e-6
-        self._slower = period_s
         self._frames = 0
         self._doubt = 0.0
+        self._odd_period = 0.0
+        self._previous: _Mark | None = None
         self._good: _Mark | None = None
-        self._suspect: _Mark | None = None
         self._chain = 0
 
     @property
@@ -62,57 +62,74 @@ class StampTrack:
         Return whether the rate of the seconds may have changed: the stamps have jumped, or their trust has.
         """
         self._frames += frames
-        guess = self.seconds + frames * self.period_s
-        usable = stamp is not None and 0 < stamp < math.inf
-        mark = _Mark(stamp if usable and stamp else 0.0, arrival_s, self._frames, guess)
-        if usable and self._good and self._follows(mark, self._good):
+        self.seconds += frames * self.period_s
+        if stamp is None or not 0 < stamp < math.inf:
+            return self._judge(good=False)
+        mark = _Mark(stamp, arrival_s, self._frames, self.seconds)
+        previous, self._previous = self._previous, mark
+        regular = previous is not None and self._is_regular(mark, previous)
+        odd_period = 0.0
+        if previous and not regular and not self._is_multiple(mark, previous):
+            odd_period = (mark.stamp - previous.stamp) / max(1, mark.frames - previous.frames)
+        twice_odd = odd_period > 0 and self._odd_period > 0
+        self._odd_period, last_odd = odd_period, self._odd_period
+        if self._good and (
+            (regular and self._good is previous)
+            or self._is_regular(mark, self._good)
+            or self._is_multiple(mark, self._good)
+            or self._agrees(mark, self._good, ambiguous=twice_odd)
+        ):
             if self.trusted:
-                mark = mark._replace(seconds=self._good.seconds + mark.stamp - self._good.stamp)
-            self.seconds, self._good, self._chain = mark.seconds, mark, 0
-            self._doubt = max(0.0, self._doubt - 0.25)
-            return self._judge()
-        self.seconds = guess
-        self._doubt = min(self._doubt + 1, 2 * _DISTRUST)
-        if not usable:
-            return self._judge()
-        self._chain = self._chain + 1 if self._suspect and self._follows(mark, self._suspect) else 0
-        self._suspect = mark
-        if self._good is None and self._chain:
-            self._good = mark
-        elif self._chain >= _CONFIRM:
+                self.seconds = self._good.seconds + mark.stamp - self._good.stamp
+                mark = self._previous = mark._replace(seconds=self.seconds)
+                if twice_odd and abs(odd_period - last_odd) <= self._tolerance(odd_period):
+                    self.period_s = odd_period  # the exposure rules the frame rate
             self._good, self._chain = mark, 0
-            self.jumps += 1
-            self._judge()
-            return True
-        return self._judge()
+            return self._judge(good=True)
+        self._chain = self._chain + 1 if regular else 0
+        if self._chain < (_CONFIRM if self._good else 1):
+            return self._judge(good=False)
+        jumped = self.trusted and self._good is not None
+        self._good, self._chain = mark, 0
+        self.jumps += jumped
+        return self._judge(good=False) or jumped
 
-    def _judge(self) -> bool:
+    def _judge(self, *, good: bool) -> bool:
         """Update the trust in the stamps; tell whether it has changed."""
+        self._doubt = max(0.0, self._doubt - 0.25) if good else min(self._doubt + 1, 2 * _DISTRUST)
         before = self.trusted
-        if self._doubt >= _DISTRUST:
-            self.trusted = False
-        elif self._doubt <= _TRUST:
-            self.trusted = True
+        self.trusted = self._doubt < (_DISTRUST if before else _TRUST)
         return self.trusted != before
 
-    def _follows(self, mark: _Mark, earlier: _Mark) -> bool:
+    def _tolerance(self, passed: float) -> float:
+        return min(50e-6 + 8 * self._jitter + 2e-3 * passed, _MAX_TOLERANCE_S)
+
+    def _is_regular(self, mark: _Mark, earlier: _Mark) -> bool:
         """Tell whether the stamps of two frames lie as far apart as the frames do; learn the period if so."""
-        passed, frames = mark.stamp - earlier.stamp, mark.frames - earlier.frames
+        frames = mark.frames - earlier.frames
         wanted = frames * self.period_s
-        off = passed - wanted
-        tolerance = min(50e-6 + 8 * self._jitter + 2e-3 * wanted, _MAX_TOLERANCE_S)
-        if abs(off) <= tolerance:
+        off = mark.stamp - earlier.stamp - wanted
+        if abs(off) > self._tolerance(wanted):
+            return False
+        if self.trusted and frames:
             self.period_s += _LEARN * off / frames
             self._jitter += _LEARN * (abs(off) - self._jitter)
-            return True
-        late = abs(mark.arrival_s - earlier.arrival_s - passed)
-        if passed <= 0 or late > _TARDY_S:
-            return False
-        if off > 0 and abs(math.remainder(passed, self.period_s)) <= tolerance:
-            return True  # frames that the driver lost without counting them
-        if late > _PROMPT_S:
-            return False
-        if abs(passed - frames * self._slower) <= tolerance:
-            self.period_s = self._slower  # twice alike: the exposure rules the frame rate
-        self._slower = passed / frames
         return True
+
+    def _is_multiple(self, mark: _Mark, earlier: _Mark) -> bool:
+        """Tell whether frames lie between two that the driver lost without counting them."""
+        passed = mark.stamp - earlier.stamp
+        more = passed - (mark.frames - earlier.frames + 0.5) * self.period_s
+        late = abs(mark.arrival_s - earlier.arrival_s - passed)
+        tight = min(self._tolerance(passed), self.period_s / 50)
+        return more > 0 and late <= _TARDY_S and abs(math.remainder(passed, self.period_s)) <= tight
+
+    def _agrees(self, mark: _Mark, earlier: _Mark, *, ambiguous: bool) -> bool:
+        """Tell whether an unexpected distance between two stamps is borne out by the arrivals.
+
+        A distance that is off by no more than arrivals scatter says nothing by itself: ``ambiguous`` decides.
+        """
+        passed = mark.stamp - earlier.stamp
+        off = abs(passed - (mark.frames - earlier.frames) * self.period_s)
+        late = abs(mark.arrival_s - earlier.arrival_s - passed)
+        return passed > 0 and late <= _PROMPT_S and (ambiguous or off > 2 * _PROMPT_S)
