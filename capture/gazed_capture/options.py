@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from gazed_capture.errors import SourceOptionError
 
-__all__ = ["read_number", "refuse_unknown"]
+__all__ = ["read_losses", "read_number", "read_path", "refuse_unknown"]
 
 
 def refuse_unknown(source: str, options: Mapping[str, Any], known: Collection[str]) -> None:
@@ -40,3 +41,31 @@ def read_number(stream: str, options: Mapping[str, Any], name: str, default: flo
         kind = "a whole number" if whole else "a number"
         raise SourceOptionError(f"{stream}: {name} is {kind} from {low:g} to {high:g}, got {value!r}")
     return float(value)
+
+
+def read_losses(stream: str, options: Mapping[str, Any], name: str) -> float | frozenset[int]:
+    """Return which frames of a simulated device never arrive: a part of all, or these; none by default.
+
+    Raises:
+        SourceOptionError: it is neither a number from 0 to less than 1, nor a list of sequence numbers.
+    """
+    value = options.get(name, 0.0)
+    if isinstance(value, list | tuple) and all(type(number) is int and number >= 0 for number in value):
+        return frozenset(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1:
+        return float(value)
+    raise SourceOptionError(
+        f"{stream}: {name} is a part of all frames (0 <= {name} < 1) or a list of sequence numbers, got {value!r}"
+    )
+
+
+def read_path(stream: str, options: Mapping[str, Any], name: str) -> Path | None:
+    """Return the path ``name`` of ``options``, ``~`` expanded; ``None`` if it is not there.
+
+    Raises:
+        SourceOptionError: it is no path.
+    """
+    value = options.get(name)
+    if not isinstance(value, str | Path | None):
+        raise SourceOptionError(f"{stream}: {name} is the path of a file, got {value!r}")
+    return None if value is None else Path(value).expanduser()

@@ -18,6 +18,7 @@ from gazed_capture.file import FileSource
 from gazed_capture.simulated import SimulatedSource
 from gazed_capture.source import Source
 from gazed_capture.testing import FakeSource, check_source
+from gazed_capture.tone import ToneSource
 from gazed_timesync import HostNs
 
 
@@ -48,6 +49,10 @@ def test_file_keeps_the_contract(tmp_path: Path, pace: str) -> None:
 def test_simulated_keeps_the_contract() -> None:
     options = {"width": 96, "height": 96, "fps": 100, "seconds": 2.0}
     check_source(lambda: SimulatedSource("eye0", options))
+
+
+def test_tone_keeps_the_contract() -> None:
+    check_source(lambda: ToneSource("audio", {"channels": 2, "lose": [1]}))
 
 
 def test_fake_keeps_the_contract() -> None:

@@ -81,21 +81,17 @@ class FakeAudio:
         """Start the daemon; returns when sound flows."""
         self._socket.unlink(missing_ok=True)
         with (self._home / "log").open("w") as log:
-            self._daemon = subprocess.Popen(
-                ["pulseaudio", "-n", "-F", str(self._script), "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no",
-                 "--disable-shm=yes", "--realtime=no", "--log-target=stderr", "--log-level=error"],
-                env=self.env, stderr=log,
-            )  # fmt: skip
+            options = "--daemonize=no --exit-idle-time=-1 --use-pid-file=no --disable-shm=yes --realtime=no"
+            command = ["pulseaudio", "-n", "-F", str(self._script), "--log-target=stderr", "--log-level=error"]
+            self._daemon = subprocess.Popen([*command, *options.split()], env=self.env, stderr=log)
         end = time.monotonic() + _PATIENCE_S
         while not self._socket.exists():
             if self._daemon.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(f"pulseaudio does not start: {(self._home / 'log').read_text()}")
             time.sleep(0.02)
         # A null sink that nobody hurries works in blocks of 2 s, and its stamps are off by as much as 0.5 s.
-        self._player = subprocess.Popen(
-            ["pacat", "-p", "--raw", "--latency-msec=20", "-d", "speaker", "/dev/zero"],
-            env=self.env, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        command = ["pacat", "-p", "--raw", "--latency-msec=20", "-d", "speaker", "/dev/zero"]
+        self._player = subprocess.Popen(command, env=self.env, stderr=subprocess.DEVNULL)
         self._wait_for_sound()
 
     def _wait_for_sound(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gazed_capture.errors import SourceOptionError
-from gazed_capture.options import refuse_unknown
+from gazed_capture.options import read_losses, read_path, refuse_unknown
 
 __all__ = ["BankSpec", "WearerOptions", "read_options"]
 
@@ -92,11 +92,13 @@ def read_options(stream: str, options: Mapping[str, Any]) -> WearerOptions:
     )
     if spec.width % 2 or spec.height % 2:
         raise _refusal(stream, "width and height", f"{spec.width} x {spec.height}", "even numbers")
-    skip, cable = _skip(stream, options.get("skip", 0.0)), options.get("cable")
-    if not isinstance(cable, str | Path | None):
-        raise _refusal(stream, "cable", cable, "the path of a file")
-    cable = None if cable is None else Path(cable).expanduser()
-    return WearerOptions(spec, number["jitter_ms"], number["ppm"], skip, cable)
+    return WearerOptions(
+        spec,
+        number["jitter_ms"],
+        number["ppm"],
+        read_losses(stream, options, "skip"),
+        read_path(stream, options, "cable"),
+    )
 
 
 def _refusal(stream: str, name: str, found: object, wanted: str) -> SourceOptionError:
@@ -112,11 +114,3 @@ def _number(stream: str, name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
         raise _refusal(stream, name, value, f"a {'whole ' if name in _WHOLE else ''}number from {low} to {high}")
     return value
-
-
-def _skip(stream: str, value: object) -> float | frozenset[int]:
-    if isinstance(value, list | tuple) and all(isinstance(number, int) and number >= 0 for number in value):
-        return frozenset(value)
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1:
-        return float(value)
-    raise _refusal(stream, "skip", value, "a part of all frames (0 <= skip < 1) or a list of sequence numbers")
