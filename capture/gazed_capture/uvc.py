@@ -7,12 +7,12 @@ backwards and in steps, go through ``DeviceClock``. What it does to the process 
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.util
 import logging
 import math
 import os
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,7 +47,8 @@ _SHORTEST_S = 1e-3
 _FIRST_FRAMES = 3
 _FIRST_FRAMES_S = 2.0
 _FIRST_WAIT_S = 0.1
-_CLOSE_S = 1.0
+# Of abandoned captures, each with a thread, 3 descriptors and some MB.
+_MOST_ABANDONED = 32
 _RIGHTS = "install config/udev/60-gazed.rules, join the group plugdev (sudo usermod -aG plugdev $USER), log in again"
 _log = logging.getLogger(__name__)
 
@@ -84,6 +85,7 @@ class UvcSource:
         self._library = library
         self._sysfs = sysfs
         self._capture: Any = None
+        self._abandoned = 0
         self._device: UsbDevice | None = None
         self._clock = DeviceClock(1 / self._options.fps, latency_s=self._options.latency_s)
         self._clock_of: tuple[str, str, float] | None = None
@@ -315,13 +317,16 @@ class UvcSource:
         return payload.rfind(_JPEG_END) >= 0
 
     def _check_present(self, device: UsbDevice) -> None:
-        """Raise ``DeviceLost`` if the camera is not where it was, or came back there under another address."""
+        if self._is_gone(device):
+            raise DeviceLost(f"{self._stream}: {_named(device)} was unplugged", hint="plug it in again")
+
+    def _is_gone(self, device: UsbDevice) -> bool:
+        """Tell whether the camera is not where it was, or came back there under another address."""
         try:
             address = (self._sysfs / device.path / "devnum").read_text().strip()
         except OSError:
-            address = ""
-        if address != str(device.address):
-            raise DeviceLost(f"{self._stream}: {_named(device)} was unplugged", hint="plug it in again")
+            return True
+        return address != str(device.address)
 
     def stats(self) -> SourceStats:
         """Return the counts since the last ``open``."""
@@ -330,16 +335,21 @@ class UvcSource:
         return SourceStats(self._delivered, missed, self._corrupt, quality)
 
     def close(self) -> None:
-        """Give the camera back; what the library does not manage within a second goes on beside us."""
+        """Give the camera back.
+
+        One that is gone is abandoned: the library may wait for ever for its last transfers, and holds the interpreter
+        while it waits. Should that happen after very many losses, the heartbeat stops, and a new process begins clean.
+        """
         # Forgotten first: a frame asked of a closed capture is the end of the process.
         capture, self._capture = self._capture, None
-        if capture is None:
+        if capture is None or self._device is None:
             return
-        closing = threading.Thread(target=capture.close, name=f"close {self._stream}", daemon=True)
-        closing.start()
-        closing.join(_CLOSE_S)
-        if closing.is_alive():
-            _log.warning("%s: the camera library hangs while it closes the camera; it is left to itself", self._stream)
+        if self._is_gone(self._device) and self._abandoned < _MOST_ABANDONED:
+            self._abandoned += 1
+            # Kept from being closed by its own end, too.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(capture))
+            return
+        capture.close()
 
     @classmethod
     def devices(cls, sysfs: Path = SYSFS_USB) -> list[DeviceInfo]:
