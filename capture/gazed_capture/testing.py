@@ -85,6 +85,11 @@ def _check_info(info: StreamInfo) -> None:
     _require(info.width > 0 and info.height > 0 and info.fps > 0, "StreamInfo has a size and a rate")
     kinds = ("hardware", "kernel", "sender", "arrival", "file", "simulated")
     _require(info.clock in kinds, f"StreamInfo.clock is one of {kinds}, not {info.clock!r}")
+    _require(
+        (info.format == "pcm") == (info.sample_rate is not None), "StreamInfo.sample_rate is for sound, and needed"
+    )
+    if info.sample_rate is not None:
+        _require(info.fps == info.sample_rate / info.width, "StreamInfo.fps of sound counts blocks")
     if info.intrinsics is not None:
         keys = {"camera_matrix", "dist_coefs", "cam_type", "resolution"}
         _require(keys <= set(info.intrinsics), f"StreamInfo.intrinsics needs {sorted(keys)}")
@@ -124,6 +129,8 @@ def _check_frame(frame: Frame, info: StreamInfo, last: Frame | None) -> None:
     _require(frame.captured_ns <= frame.host_ns, f"{what}: captured after it was taken out")
     if last is not None:
         _require(frame.sequence > last.sequence, f"{what}: comes after {last.sequence}")
+        follows = frame.format != "pcm" or frame.sequence == last.sequence + 1
+        _require(follows, f"{what}: sound has no gaps, and this comes after {last.sequence}")
         _require(frame.captured_ns > last.captured_ns, f"{what}: captured_ns does not rise")
         _require(frame.host_ns >= last.host_ns, f"{what}: host_ns falls")
     _check_payload(frame, what)
@@ -139,7 +146,7 @@ def _check_payload(frame: Frame, what: str) -> None:
     elif frame.format == "yuv":
         _require(len(frame.payload) > pixels, f"{what}: too few bytes for planar yuv")
     else:
-        wanted = pixels * (3 if frame.format == "bgr" else 1)
+        wanted = pixels * {"gray": 1, "bgr": 3, "pcm": 2}[frame.format]
         _require(len(frame.payload) == wanted, f"{what}: {len(frame.payload)} bytes, wanted {wanted}")
 
 
