@@ -10,7 +10,7 @@ from typing import Any
 
 from gazed_capture.errors import SourceOptionError
 
-__all__ = ["read_losses", "read_number", "read_path", "refuse_unknown"]
+__all__ = ["read_losses", "read_mode", "read_number", "read_path", "refuse_unknown"]
 
 
 def refuse_unknown(source: str, options: Mapping[str, Any], known: Collection[str]) -> None:
@@ -41,6 +41,20 @@ def read_number(stream: str, options: Mapping[str, Any], name: str, default: flo
         kind = "a whole number" if whole else "a number"
         raise SourceOptionError(f"{stream}: {name} is {kind} from {low:g} to {high:g}, got {value!r}")
     return float(value)
+
+
+def read_mode(stream: str, options: Mapping[str, Any]) -> tuple[int, int, float]:
+    """Return ``width`` and ``height`` in pixels and ``fps`` of a real camera; by default what Pupil's headsets do.
+
+    Raises:
+        SourceOptionError: one of them is no number, or out of range.
+    """
+    width, height, fps = (1280, 720, 30.0) if stream == "world" else (192, 192, 120.0)
+    return (
+        int(read_number(stream, options, "width", width, 1, 65535)),
+        int(read_number(stream, options, "height", height, 1, 65535)),
+        read_number(stream, options, "fps", fps, 1, 1000),
+    )
 
 
 def read_losses(stream: str, options: Mapping[str, Any], name: str) -> float | frozenset[int]:

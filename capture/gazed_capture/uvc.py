@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from gazed_bus.frame import Frame, StreamInfo
+from gazed_capture.controls import apply_controls
 from gazed_capture.errors import (
     DeviceLost,
     DeviceRefused,
@@ -28,10 +29,10 @@ from gazed_capture.errors import (
     SourceOptionError,
 )
 from gazed_capture.frame_counter import FrameCounter
+from gazed_capture.jpeg import is_whole_jpeg
 from gazed_capture.selection import pick
 from gazed_capture.source import ClockQuality, Demand, DeviceInfo, SourceStats
 from gazed_capture.usb import SYSFS_USB, UsbDevice, usb_devices
-from gazed_capture.uvc_controls import apply_controls
 from gazed_capture.uvc_descriptors import CameraFormat, Streaming, read_streaming
 from gazed_capture.uvc_options import UvcOptions
 from gazed_timesync import HostNs, host_now
@@ -41,7 +42,6 @@ __all__ = ["UvcSource"]
 
 _LIBRARY = "uvc.uvc_bindings"
 _NATIVE: dict[CameraFormat, int] = {"mjpeg": 7, "gray": 9}
-_JPEG_END = b"\xff\xd9"
 # The library waits in whole milliseconds, and for ever if asked for 0.
 _SHORTEST_S = 1e-3
 _FIRST_FRAMES = 3
@@ -311,10 +311,10 @@ class UvcSource:
         return sequence, known, self._clock.map(known, host, sequence)
 
     def _is_whole(self, payload: bytes) -> bool:
+        width, height = self._options.width, self._options.height
         if self._options.format == "gray":
-            return len(payload) == self._options.width * self._options.height
-        # Cameras pad their images, so the end need not be the last two bytes; cut data has none.
-        return payload.rfind(_JPEG_END) >= 0
+            return len(payload) == width * height
+        return is_whole_jpeg(payload, width, height)
 
     def _check_present(self, device: UsbDevice) -> None:
         if self._is_gone(device):

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from gazed_bus.frame import Frame, PayloadFormat, StreamInfo
+from gazed_capture.controls import apply_controls
 from gazed_capture.errors import DeviceLost, DeviceRefused, NoBandwidth, SourceError, SourceNotFound
 from gazed_capture.frame_counter import FrameCounter
 from gazed_capture.jpeg import is_whole_jpeg
 from gazed_capture.selection import pick
 from gazed_capture.source import ClockQuality, Demand, DeviceInfo, SourceStats
 from gazed_capture.usb import usb_parent
-from gazed_capture.uvc_controls import apply_controls
 from gazed_capture.v4l2_node import ImageFormat, Node, Picture
 from gazed_capture.v4l2_options import PIXELS, V4l2Options
 from gazed_timesync import HostNs, host_now

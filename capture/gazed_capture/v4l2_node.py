@@ -69,7 +69,7 @@ class Picture:
 
 
 class Control:
-    """One control of the camera; ``uvc_controls.apply_controls`` sets it."""
+    """One control of the camera; ``controls.apply_controls`` sets it."""
 
     def __init__(self, node: Node, number: int, name: str, kind: type[int] | type[bool] | dict[str, int]) -> None:
         self._node = node

@@ -7,13 +7,15 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, Protocol
 
-__all__ = ["Control", "apply_controls", "is_control_value"]
+from gazed_capture.errors import SourceOptionError
+
+__all__ = ["Control", "apply_controls", "read_controls"]
 
 _log = logging.getLogger(__name__)
 
 
 class Control(Protocol):
-    """What is used of ``uvc_bindings.Control``."""
+    """One control, as ``uvc_bindings.Control`` has it."""
 
     display_name: str
     """May end in a blank."""
@@ -26,9 +28,23 @@ class Control(Protocol):
         """Read ``value`` from the camera. Raises a bare ``Exception`` where the camera does not answer."""
 
 
-def is_control_value(value: object) -> bool:
-    """Tell whether ``value`` can be that of a control: a whole number, a truth value, or a label."""
-    return isinstance(value, bool | int | str)
+def read_controls(stream: str, options: Mapping[str, Any]) -> dict[str, bool | int | str]:
+    """Return the table ``controls`` of ``options``; empty if there is none.
+
+    Raises:
+        SourceOptionError: it is no table, or a value in it is not one that controls take.
+    """
+    controls = options.get("controls", {})
+    if not isinstance(controls, Mapping):
+        raise SourceOptionError(
+            f"{stream}: controls is a table, got {controls!r}", hint="controls = { Gain = 10, Gamma = 100 }"
+        )
+    for name, value in controls.items():
+        if not isinstance(value, bool | int | str):
+            raise SourceOptionError(
+                f"{stream}: control {name!r} takes a whole number, true, false or a label, got {value!r}"
+            )
+    return dict(controls)
 
 
 def apply_controls(stream: str, controls: Iterable[Control], wanted: Mapping[str, bool | int | str]) -> dict[str, Any]:
