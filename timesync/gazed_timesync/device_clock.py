@@ -19,7 +19,8 @@ _SLEW = 0.02
 _JUMP_S = 0.02  # further off than this is worth a jump
 _CAUSALITY_S = 2e-3
 _VIOLATIONS = 3
-_RISE_S = 4e-3
+_RISE_S = 4e-3  # later than this for two seconds, and the offset is no longer the one it was
+_LOAD_S = 50e-3  # the same of a clock that never jumped: load is more likely
 _GAP_S = 1.0
 _CALM_S = 10.0  # that a frame rate has to be steady for
 _MIN_STEP_NS = 1000
@@ -60,7 +61,8 @@ class DeviceClock:
         """
         if self._origin is None or not self._steady:
             return None
-        return self._envelope.error_s + _beat(self._track.period_s) + abs(self._behind)
+        frame_s = self._track.period_s * (1 + self._envelope.skew)
+        return self._envelope.error_s + _beat(frame_s) + abs(self._behind) + self._early
 
     @property
     def steps(self) -> int:
@@ -80,6 +82,7 @@ class DeviceClock:
         self._arrival_s = 0.0
         self._line = (0.0, 0.0, 0.0)  # device seconds, host seconds since the origin, skew
         self._behind = 0.0
+        self._early = 0.0
         self._violations = 0
         self._steady_from = _CALM_S
         self._original = True
@@ -94,7 +97,9 @@ class DeviceClock:
             arrival_ns: host time at which the frame was taken out of the driver; rises by 1 us at least.
             sequence: number of the frame; a gap means lost frames. One that does not rise is a new stream.
         """
-        captured = min(self._estimate(device_s, arrival_ns, sequence) - self._latency_ns, arrival_ns)
+        estimate = self._estimate(device_s, arrival_ns, sequence)
+        self._early = max(0, estimate - arrival_ns) / 1e9
+        captured = min(estimate - self._latency_ns, arrival_ns)
         if self._last is not None:
             captured = max(captured, self._last + _MIN_STEP_NS)
         self._last = HostNs(captured)
@@ -153,9 +158,9 @@ class DeviceClock:
             self._envelope = envelope = LowerEnvelope(envelope.skew, _RESCALED_SD)
             self._violations = 0
         fitted = envelope.add(x, y)
-        if fitted and envelope.settled and envelope.lift_s > _RISE_S:
+        if fitted and envelope.settled and envelope.lift_s > (_LOAD_S if self._original else _RISE_S):
             self._part()
-            envelope.keep_recent()
+            envelope.keep_recent(_RESCALED_SD)
         target = x + envelope.at(x)
         if not envelope.settled:
             self._line, self._behind = (x, target, envelope.skew), 0.0

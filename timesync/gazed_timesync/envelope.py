@@ -23,7 +23,7 @@ _SELDOM = 4
 _QUANTILE = 0.15
 _ROUNDS = 2  # from the last line on, which is close
 _RESOLUTION_S = 10e-6
-_EARLY_ERROR_S = 3e-3
+_YOUNG_ERROR_S, _YOUNG_S = 2.5e-3, 3.0  # what a line leans by, and the length from which on it stands firmer
 
 Point = tuple[float, float]
 
@@ -45,7 +45,7 @@ class LowerEnvelope:
         self._level = start[1] if start else float("inf")
         self._lowest: Point | None = None
         self._unused = 0
-        self._error = _EARLY_ERROR_S
+        self._error = _YOUNG_ERROR_S
         self._lift = 0.0
 
     @property
@@ -55,7 +55,7 @@ class LowerEnvelope:
 
     @property
     def error_s(self) -> float:
-        """How far the line may lie below or above the edge now, in seconds."""
+        """Bound of the distance between the line and the edge now, in seconds."""
         return self._error + self._lift
 
     @property
@@ -84,8 +84,9 @@ class LowerEnvelope:
             self._lowest = (x, y)
         return False
 
-    def keep_recent(self) -> None:
-        """Forget all but the last two seconds, and fit the line to those."""
+    def keep_recent(self, skew_sd: float) -> None:
+        """Forget all but the last two seconds, and fit the line to those; its slope is known to ``skew_sd`` only."""
+        self._prior = (self.skew, skew_sd)
         self._blocks = deque(self._last_blocks(), maxlen=_WINDOW)
         self._fit()
 
@@ -119,5 +120,6 @@ class LowerEnvelope:
             skew += change
         self._level, self.skew, self._centre = level, skew, centre
         self._unused = 0
-        self._error = 4 * scale / count**0.5
+        young = _YOUNG_S / (_YOUNG_S + self._blocks[-1][0] - self._blocks[0][0])
+        self._error = 4 * scale / count**0.5 + young * _YOUNG_ERROR_S
         self._lift = max(0.0, min(y - self.at(x) for x, y in self._last_blocks()))
