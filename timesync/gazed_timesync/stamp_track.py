@@ -19,6 +19,7 @@ _LEARN = 0.05
 _MAX_TOLERANCE_S = 2e-3
 _PROMPT_S = 5e-3  # a stamp and an arrival that agree this well need no frame counter to back them
 _TARDY_S = 0.5
+_VARYING = 1.5  # odd intervals lately: from here on the frame rate is one that varies
 
 
 class _Mark(NamedTuple):
@@ -46,9 +47,11 @@ class StampTrack:
         self._jitter = 250e-6
         self._frames = 0
         self._doubt = 0.0
-        self._odd_period = 0.0
+        self._odd = self._odd_period = 0.0
         self._previous: _Mark | None = None
+        # The last frame that goes on from another good one: borne out by its arrival alone, or beyond doubt.
         self._good: _Mark | None = None
+        self._firm: _Mark | None = None
         self._chain = 0
 
     @property
@@ -66,31 +69,27 @@ class StampTrack:
         if stamp is None or not 0 < stamp < math.inf:
             return self._judge(good=False)
         mark = _Mark(stamp, arrival_s, self._frames, self.seconds)
-        previous, self._previous = self._previous, mark
-        regular = previous is not None and self._is_regular(mark, previous)
-        odd_period = 0.0
-        if previous and not regular and not self._is_multiple(mark, previous):
-            odd_period = (mark.stamp - previous.stamp) / max(1, mark.frames - previous.frames)
-        twice_odd = odd_period > 0 and self._odd_period > 0
-        self._odd_period, last_odd = odd_period, self._odd_period
-        if self._good and (
-            (regular and self._good is previous)
-            or self._is_regular(mark, self._good)
-            or self._is_multiple(mark, self._good)
-            or self._agrees(mark, self._good, ambiguous=twice_odd)
-        ):
+        whole = self._learn_interval(mark)
+        self._previous = mark
+        earlier = firm = self._firm
+        if not (firm and self._is_whole(mark, firm)):
+            firm, earlier = None, self._good
+            if earlier and self._is_whole(mark, earlier):
+                firm = earlier
+            elif earlier and not self._is_plausible(mark, earlier):
+                earlier = None
+        if earlier:
             if self.trusted:
-                self.seconds = self._good.seconds + mark.stamp - self._good.stamp
-                mark = self._previous = mark._replace(seconds=self.seconds)
-                if twice_odd and abs(odd_period - last_odd) <= self._tolerance(odd_period):
-                    self.period_s = odd_period  # the exposure rules the frame rate
+                self.seconds = earlier.seconds + mark.stamp - earlier.stamp
+                mark = mark._replace(seconds=self.seconds)
             self._good, self._chain = mark, 0
+            self._firm = mark if firm else self._firm
             return self._judge(good=True)
-        self._chain = self._chain + 1 if regular else 0
+        self._chain = self._chain + 1 if whole else 0
         if self._chain < (_CONFIRM if self._good else 1):
             return self._judge(good=False)
         jumped = self.trusted and self._good is not None
-        self._good, self._chain = mark, 0
+        self._good, self._firm, self._chain = mark, mark, 0
         self.jumps += jumped
         return self._judge(good=False) or jumped
 
@@ -104,32 +103,45 @@ class StampTrack:
     def _tolerance(self, passed: float) -> float:
         return min(50e-6 + 8 * self._jitter + 2e-3 * passed, _MAX_TOLERANCE_S)
 
-    def _is_regular(self, mark: _Mark, earlier: _Mark) -> bool:
-        """Tell whether the stamps of two frames lie as far apart as the frames do; learn the period if so."""
-        frames = mark.frames - earlier.frames
-        wanted = frames * self.period_s
-        off = mark.stamp - earlier.stamp - wanted
-        if abs(off) > self._tolerance(wanted):
+    def _learn_interval(self, mark: _Mark) -> bool:
+        """Learn the period from the interval since the frame before; tell whether that was whole."""
+        previous = self._previous
+        if not previous:
             return False
-        if self.trusted and frames:
+        frames, passed = max(1, mark.frames - previous.frames), mark.stamp - previous.stamp
+        off = passed - frames * self.period_s
+        whole = self._is_whole(mark, previous)
+        period, before = passed / frames, self._odd_period
+        alike = abs(period - before) <= self._tolerance(period)
+        self._odd_period = period if not whole and passed > 0 else 0.0
+        self._odd = 0.9 * self._odd + (not whole)
+        if self.trusted and abs(off) <= self._tolerance(passed):
             self.period_s += _LEARN * off / frames
             self._jitter += _LEARN * (abs(off) - self._jitter)
-        return True
+        elif self.trusted and self._odd_period and alike and self._is_plausible(mark, previous):
+            self.period_s = period  # the exposure rules the frame rate, and has settled on another one
+        return whole
 
-    def _is_multiple(self, mark: _Mark, earlier: _Mark) -> bool:
-        """Tell whether frames lie between two that the driver lost without counting them."""
+    def _is_whole(self, mark: _Mark, earlier: _Mark) -> bool:
+        """Tell whether the stamps of two frames lie whole frames apart: as many as were counted, or more.
+
+        More are frames that the driver lost without counting them; the arrivals must then say much the same.
+        """
         passed = mark.stamp - earlier.stamp
-        more = passed - (mark.frames - earlier.frames + 0.5) * self.period_s
-        late = abs(mark.arrival_s - earlier.arrival_s - passed)
-        tight = min(self._tolerance(passed), self.period_s / 50)
-        return more > 0 and late <= _TARDY_S and abs(math.remainder(passed, self.period_s)) <= tight
+        off = passed - (mark.frames - earlier.frames) * self.period_s
+        tolerance = self._tolerance(abs(passed))
+        if abs(off) <= tolerance:
+            return True
+        if off < self.period_s / 2 or abs(mark.arrival_s - earlier.arrival_s - passed) > _TARDY_S:
+            return False
+        return abs(math.remainder(passed, self.period_s)) <= min(tolerance, self.period_s / 50)
 
-    def _agrees(self, mark: _Mark, earlier: _Mark, *, ambiguous: bool) -> bool:
-        """Tell whether an unexpected distance between two stamps is borne out by the arrivals.
+    def _is_plausible(self, mark: _Mark, earlier: _Mark) -> bool:
+        """Tell whether an odd distance between two stamps is borne out by the arrivals.
 
-        A distance that is off by no more than arrivals scatter says nothing by itself: ``ambiguous`` decides.
+        One that is off by no more than arrivals scatter proves nothing, unless the frame rate has been varying.
         """
         passed = mark.stamp - earlier.stamp
         off = abs(passed - (mark.frames - earlier.frames) * self.period_s)
         late = abs(mark.arrival_s - earlier.arrival_s - passed)
-        return passed > 0 and late <= _PROMPT_S and (ambiguous or off > 2 * _PROMPT_S)
+        return passed > 0 and late <= _PROMPT_S and (off > 2 * _PROMPT_S or self._odd > _VARYING)
