@@ -36,7 +36,7 @@ _SET_STREAMING = 0x01, 11, 1
 class Server:
     """Cameras on USB buses. ``cameras[i]`` hangs at ``ports[i]``: ``1-1``, ``1-2``, … if not said otherwise.
 
-    ``budgets`` limits the bytes of each microframe that a bus gives to all its cameras together: an altsetting that does
+    ``budgets`` limits the bytes of each microframe that a bus gives to all its cameras: an altsetting that does
     not fit is refused with ENOSPC. ``refuse[i]`` is an errno with which opening camera ``i`` fails. Both may change.
     ``root`` is a folder with the ``/sys`` and ``/dev`` of these buses, and the address of the server for the shim.
     """
