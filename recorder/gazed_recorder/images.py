@@ -66,4 +66,5 @@ class ImageReader:
             to = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
             to[: self._height, :row] = np.frombuffer(samples[at:end], np.uint8).reshape(self._height, row)
             at = end
-        return image
+        # Libav's direct way from BGR to 4:2:0 makes images darker.
+        return image.reformat(format="yuvj422p") if self._kind == "bgr" else image

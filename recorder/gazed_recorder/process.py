@@ -91,8 +91,7 @@ class Recorder:
         self._poller.poll(int(_TICK_S * 1000))
         self._take_frames()
         self._take_datums()
-        now = time.monotonic()
-        if now - self._ticked >= _TICK_S:
+        if (now := time.monotonic()) - self._ticked >= _TICK_S:
             self._ticked = now
             self._tick(now)
 
@@ -158,13 +157,15 @@ class Recorder:
                 self._lane.confirm(identity, session.confirmed_ns(session.cameras[identity]))
 
     def _invite(self, hello: Hello) -> None:
-        """Ask a camera for its frames, if there is a recording that it is not part of yet."""
+        """Ask a camera for its frames, unless there is no recording, or one that it is part of already."""
         session = self._session
-        if session is None or hello.identity in session.cameras or hello.info is None:
+        if session is None or hello.info is None:
             return
-        if hello.state != "streaming" and hello.session != session.number:
+        if hello.identity in session.cameras:
+            session.infos[hello.stream] = hello.info
             return
-        if hello.stream.startswith("eye") and not self._course.eyes:
+        away = hello.state != "streaming" and hello.session != session.number
+        if away or (hello.stream.startswith("eye") and not self._course.eyes):
             return
         after_ns = session.join(hello.identity, hello.stream, hello.info)
         self._lane.start(hello.identity, session.number, after_ns)
@@ -266,9 +267,9 @@ class Recorder:
             course.save(self._pointer)
             self._notify("recording.started", **describe(session), **course.request)
         elif now > self._deadline:
-            lost = {camera.hello.stream: camera.hello.state for camera in self._cameras.values()}
-            what = ", ".join(f"{name} ({lost.get(name, 'no camera process')})" for name in session.missing)
-            hint = "gazed status shows each camera; gazed devices what is connected"
+            states = {camera.hello.stream: camera.hello.state for camera in self._cameras.values()}
+            what = ", ".join(f"{name} ({states.get(name, 'no process')})" for name in session.missing)
+            hint = "gazed status shows each stream; gazed devices what is connected"
             silent = f"no frame within {self._settings.start_timeout_s} s from: {what}"
             self._give_up(refusal(silent, "no-frames", hint))
 

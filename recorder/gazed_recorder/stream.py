@@ -12,7 +12,7 @@ from gazed_recorder.manifest import Gap, Mode, Part, StreamReport, codec_of
 from gazed_recorder.mp4_write import LONGEST_GAP, mjpeg_track
 from gazed_recorder.part import TrackPart, next_stem
 from gazed_recorder.records import FrameRecord
-from gazed_recorder.refused import FrameRefused, NotAnImage, NotSound
+from gazed_recorder.refused import FrameRefused, NotAnImage, NotIncreasing, NotSound
 from gazed_recorder.sound import SoundPart
 
 __all__ = ["OpenPart", "StreamWriter"]
@@ -88,6 +88,7 @@ class StreamWriter:
             header.sequence, header.device_time, header.host_ns, header.captured_ns, header.timestamp, 0
         )
         try:
+            self._check_order(header)
             self._part_for(header, info).write(record, payload)
         except FrameRefused as refused:
             self._finished_drops[refused.code] = self._finished_drops.get(refused.code, 0) + 1
@@ -161,6 +162,15 @@ class StreamWriter:
     def _account(self, camera: bytes, received: int, dropped: int, missed: int) -> None:
         self.report.cameras[camera.decode()] = (received, dropped, missed)
 
+    def _check_order(self, header: FrameHeader) -> None:
+        """Keep the order over all parts; each keeps its own."""
+        last = self.report.last
+        if last is not None and header.timestamp <= last:
+            raise NotIncreasing(
+                f"{self.stream}: a frame at {header.timestamp!r} s cannot follow one at {last!r} s, times must grow",
+                hint="check the clock of the source",
+            )
+
     def _part_for(self, header: FrameHeader, info: StreamInfo | None) -> OpenPart:
         rate = info.sample_rate if info else None
         shape = (header.width, header.height, header.payload_format, rate)
@@ -207,4 +217,9 @@ class StreamWriter:
             reason = "silence" if known else "camera-restarted"
         else:
             return
-        self.report.add_gap(Gap(after, header.timestamp, frames, reason))
+        last = self.report.gaps[-1] if self.report.gaps else None
+        if self.report.kind == "audio" and last and (last.before, last.reason) == (after, reason):
+            # A silence in the sound is many blocks long, and one gap.
+            self.report.gaps[-1] = Gap(last.after, header.timestamp, last.frames + frames, reason)
+        else:
+            self.report.add_gap(Gap(after, header.timestamp, frames, reason))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -17,11 +18,14 @@ import pytest
 import zmq
 
 from gazed_bus.codec import decode
-from gazed_bus.frame import Frame, StreamInfo
+from gazed_bus.frame import AUDIO, Frame, StreamInfo
 from gazed_bus.lane import LaneSender
 from gazed_bus.rundir import RunDir
 from gazed_recorder.manifest import Manifest, StreamReport
-from gazed_timesync import PupilClock, host_now
+from gazed_recorder.reader import Recording
+from gazed_recorder.testing import SAMPLE_RATE, SIZE, make_sound
+from gazed_recorder.verify import verify
+from gazed_timesync import HostNs, PupilClock, host_now
 
 JPEG = b"\xff\xd8 a frame"
 _LONGEST_S = 10
@@ -45,6 +49,28 @@ class Camera:
         self.sequence += 1
 
 
+class Microphone(Camera):
+    """The same with sound, whose next block always begins where the last one ended."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__(stage, AUDIO)
+        samples, channels = SIZE[AUDIO]
+        rate = SAMPLE_RATE / samples
+        self.info = StreamInfo(
+            AUDIO, "test", "card", "1", samples, channels, rate, "pcm", "arrival", sample_rate=SAMPLE_RATE
+        )
+        self.lane.announce("streaming", self.info)
+        self._first_ns = 0
+
+    def shoot(self, payload: bytes = b"") -> None:
+        self._first_ns = self._first_ns or host_now()
+        at = HostNs(self._first_ns + self.sequence * 1_000_000_000 * self.info.width // SAMPLE_RATE)
+        block = payload or make_sound(self.sequence)
+        frame = Frame(AUDIO, self.sequence, at, at, None, self.info.width, self.info.height, "pcm", block)
+        self.lane.offer(frame, self._clock.to_pupil(at))
+        self.sequence += 1
+
+
 class Stage:
     """A recorder process; the test is its supervisor, its bus and its cameras."""
 
@@ -57,7 +83,7 @@ class Stage:
         self._bus.bind(run.sub)
         self._heard = self.context.socket(zmq.PULL)
         self._heard.bind(run.push)
-        self.cameras = {stream: Camera(self, stream) for stream in streams}
+        self.cameras = {stream: Microphone(self) if stream == AUDIO else Camera(self, stream) for stream in streams}
         self.process: subprocess.Popen[bytes] | None = None
         self.begin()
 
@@ -123,7 +149,7 @@ class Stage:
     def start(self, request: str = "start", **fields: Any) -> Path:
         self.ask("should_start", request, **fields)
         eyes = fields.get("record_eye", True)
-        wanted = [camera for camera in self.cameras.values() if eyes or camera.stream == "world"]
+        wanted = [camera for camera in self.cameras.values() if eyes or not camera.stream.startswith("eye")]
         self.until(lambda: all(camera.lane.recording for camera in wanted))
         for camera in wanted:
             camera.shoot()
@@ -142,6 +168,13 @@ class Stage:
 @pytest.fixture
 def stage(tmp_path: Path, run_dir: RunDir, clock: PupilClock) -> Iterator[Stage]:
     made = Stage(tmp_path, run_dir, clock, "world", "eye0")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def with_sound(tmp_path: Path, run_dir: RunDir, clock: PupilClock) -> Iterator[Stage]:
+    made = Stage(tmp_path, run_dir, clock, "world", "eye0", AUDIO)
     yield made
     made.close()
 
@@ -320,3 +353,66 @@ def test_a_number_of_a_request_that_cannot_be_sent_back_harms_nobody(stage: Stag
     for camera in stage.cameras.values():
         camera.shoot()
     assert stage.until(stage.said)["subject"] == "recording.started"
+
+
+def test_a_recording_without_the_eyes_has_sound(with_sound: Stage) -> None:
+    folder = with_sound.start(record_eye=False)
+    with_sound.ask("should_stop", "b")
+    with_sound.hear("stopped", "b")
+    assert set(Manifest.load(folder).streams) >= {"world", AUDIO}
+    assert not (folder / "eye0.mp4").exists()
+    assert [block.samples.tobytes() for block in Recording(folder).sound()] == [make_sound(0)]
+
+
+def test_a_microphone_that_says_nothing_fails_the_start(with_sound: Stage) -> None:
+    with_sound.ask("should_start", "a")
+    with_sound.until(lambda: all(camera.lane.recording for camera in with_sound.cameras.values()))
+    with_sound.cameras["world"].shoot()
+    with_sound.cameras["eye0"].shoot()
+    failed = with_sound.hear("failed", "a")
+    assert failed["code"] == "no-frames"
+    assert "from: audio (streaming)" in str(failed)
+
+
+def test_sound_goes_on_where_a_killed_recorder_stopped(with_sound: Stage) -> None:
+    folder = with_sound.start()
+    microphone = with_sound.cameras[AUDIO]
+    for _ in range(30):
+        microphone.shoot()
+    with_sound.until(lambda: microphone.lane.held < 15)
+    with_sound.kill()
+    for _ in range(30):
+        microphone.shoot()
+    with_sound.begin()
+    microphone.shoot()
+    with_sound.until(lambda: not microphone.lane.held)
+    with_sound.ask("should_stop", "b")
+    with_sound.hear("stopped", "b")
+    assert accounts(folder, AUDIO) == (62, 62, {}, 0)
+    assert [part.file for part in Manifest.load(folder).streams[AUDIO].parts] == ["audio.mp4", "audio_001.mp4"]
+    blocks = [block.samples.tobytes() for block in Recording(folder).sound()]
+    assert blocks == [make_sound(number) for number in range(62)]
+    assert [problem for problem in verify(folder).problems if AUDIO in problem] == []
+
+
+def test_sound_that_cannot_be_recorded_costs_no_image(with_sound: Stage) -> None:
+    folder = with_sound.start()
+    for _ in range(20):
+        for camera in with_sound.cameras.values():
+            camera.shoot(b"noise" if camera.stream == AUDIO else JPEG)
+    with_sound.until(lambda: not any(camera.lane.held for camera in with_sound.cameras.values()))
+    with_sound.ask("should_stop", "b")
+    with_sound.until(lambda: with_sound.said().get("subject") == "recording.stopped")
+    assert accounts(folder, "world") == accounts(folder, "eye0") == (21, 21, {}, 0)
+    assert accounts(folder, AUDIO) == (21, 1, {"corrupt": 20}, 0)
+
+
+def test_a_microphone_that_comes_back_at_another_rate_begins_a_part(with_sound: Stage) -> None:
+    folder = with_sound.start()
+    microphone = with_sound.cameras[AUDIO]
+    microphone.lane.announce("streaming", dataclasses.replace(microphone.info, sample_rate=44_100))
+    microphone.shoot()
+    with_sound.until(lambda: not microphone.lane.held)
+    with_sound.ask("should_stop", "b")
+    with_sound.hear("stopped", "b")
+    assert [block.rate for block in Recording(folder).sound()] == [SAMPLE_RATE, 44_100]

@@ -1,0 +1,360 @@
+"""Sound in a recording: exact to the sample, whole at every instant, and in the place where players look for it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gazed.summary import describe, recorded_frames
+from gazed_bus.frame import AUDIO, PayloadFormat, StreamInfo
+from gazed_bus.lane import FrameHeader
+from gazed_recorder.manifest import Manifest, StreamReport
+from gazed_recorder.mp4_boxes import preamble
+from gazed_recorder.mp4_scan import scan
+from gazed_recorder.part import repair_part
+from gazed_recorder.reader import Recording
+from gazed_recorder.records import FrameRecord
+from gazed_recorder.refused import NotSound
+from gazed_recorder.repair import repair
+from gazed_recorder.sound import SoundPart
+from gazed_recorder.sound_read import read_sound
+from gazed_recorder.stream import StreamWriter
+from gazed_recorder.testing import SAMPLE_RATE, SIZE, make_recording, make_sound
+from gazed_recorder.verify import verify
+
+RATE, BLOCK = 48_000, 1024
+BLOCK_S = BLOCK / RATE
+INFO = StreamInfo(AUDIO, "test", "card", "1", BLOCK, 2, 1 / BLOCK_S, "pcm", "arrival", sample_rate=RATE)
+STREAMS = ("world", "eye0", AUDIO)
+
+
+def noise(seed: int, blocks: int, channels: int = 2, samples: int = BLOCK) -> npt.NDArray[np.int16]:
+    rng = np.random.default_rng(seed)
+    return rng.integers(-(2**15), 2**15, (blocks, samples, channels)).astype("<i2")
+
+
+def write(part: SoundPart, sound: npt.NDArray[np.int16]) -> None:
+    length = sound.shape[1] / part.track.timescale
+    for number, block in enumerate(sound):
+        part.write(FrameRecord(number, float("nan"), number, number, 50 + number * length, 0), block.tobytes())
+
+
+def heard(folder: Path, stem: str = AUDIO) -> npt.NDArray[np.int16]:
+    blocks = read_sound(folder / f"{stem}.mp4", np.load(folder / f"{stem}_timestamps.npy"))
+    return np.array([block.samples for block in blocks])
+
+
+def demuxed(path: Path) -> list[tuple[int, int]]:
+    with av.open(path) as container:
+        return [(packet.pts, packet.duration) for packet in container.demux(audio=0) if packet.size]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 9), blocks=st.integers(1, 12), channels=st.integers(1, 8),
+    rate=st.sampled_from([8_000, 16_000, 44_100, 48_000, 96_000, 192_000]), samples=st.sampled_from([1024, 480, 4096]),
+)  # fmt: skip
+def test_what_comes_is_what_is_heard(tmp_path_factory, seed, blocks, channels, rate, samples):
+    folder = tmp_path_factory.mktemp("s")
+    sound = noise(seed, blocks, channels, samples)
+    part = SoundPart(folder, AUDIO, rate, samples, channels)
+    write(part, sound)
+    assert np.array_equal(heard(folder), sound)
+    part.close()
+    part.close()
+    assert np.array_equal(heard(folder), sound)
+    assert demuxed(folder / "audio.mp4") == [(samples * number, samples) for number in range(blocks)]
+    assert (scan(folder / "audio.mp4").track, scan(folder / "audio.mp4").final) == (part.track, True)
+    assert not repair_part(folder, AUDIO).changed
+
+
+@pytest.mark.parametrize("kind", ["silence", "loudest", "tone"])
+def test_sound_that_packs_well_is_exact_too(tmp_path, kind):
+    wave = np.round(9000 * np.sin(np.arange(5 * BLOCK) / 20)).astype("<i2").reshape(5, BLOCK, 1)
+    sound = {"silence": wave * 0, "loudest": np.full_like(wave, -(2**15)), "tone": wave}[kind]
+    part = SoundPart(tmp_path, AUDIO, RATE, BLOCK, 1)
+    write(part, sound)
+    part.close()
+    assert np.array_equal(heard(tmp_path), sound)
+    assert (tmp_path / "audio.mp4").stat().st_size < sound.nbytes
+
+
+@settings(max_examples=80, deadline=None)
+@given(blocks=st.integers(1, 6), where=st.floats(0, 1), final=st.booleans())
+def test_a_file_cut_anywhere_is_repaired_to_its_whole_blocks(tmp_path_factory, blocks, where, final):
+    folder = tmp_path_factory.mktemp("s")
+    sound = noise(blocks, blocks, 1)
+    part = SoundPart(folder, AUDIO, RATE, BLOCK, 1)
+    write(part, sound)
+    part.sync()
+    running = (folder / "audio.mp4").read_bytes()
+    part.close()
+    path = folder / "audio.mp4"
+    data = path.read_bytes() if final else running
+    found = scan(path)
+    start = len(preamble(part.track))
+    cut = start + round((len(data) - 1 - start) * where)
+    path.write_bytes(data[:cut])
+    kept = int((found.offsets + found.sizes + 104 <= cut).sum())
+    result = repair_part(folder, AUDIO)
+    assert len(result.records) == kept
+    if not kept:
+        assert list(folder.iterdir()) == []
+        return
+    assert np.array_equal(heard(folder), sound[:kept])
+    assert len(demuxed(path)) == len(np.load(folder / "audio_timestamps.npy")) == kept
+    assert scan(path).final
+
+
+@pytest.mark.parametrize("size", [0, 1, 2 * BLOCK, 4 * BLOCK - 1, 4 * BLOCK + 4])
+def test_a_block_of_another_length_is_refused(tmp_path, size):
+    part = SoundPart(tmp_path, AUDIO, RATE, BLOCK, 2)
+    write(part, noise(1, 2))
+    with pytest.raises(NotSound, match=f"audio: a block of {size} bytes, wanted 1024 samples of 2 channels"):
+        part.write(FrameRecord(2, 0.0, 2, 2, 51.0, 0), bytes(size))
+    part.close()
+    assert len(heard(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("rate", "samples", "channels"),
+    [(0, 1024, 1), (-1, 1024, 1), (10**12, 1024, 1), (RATE, 15, 1), (RATE, 65_536, 1), (RATE, 1024, 0), (RATE, 16, 9)],
+)
+def test_sound_that_flac_cannot_hold_is_refused_in_words(tmp_path, rate, samples, channels):
+    with pytest.raises(NotSound, match=f"{channels} channels at {rate} Hz, {samples} samples a block"):
+        SoundPart(tmp_path, AUDIO, rate, samples, channels)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the stream -----------------------------------------------------------------------------------------------------
+
+
+def header(
+    number: int, at: float, *, missed: int = 0, size: tuple[int, int] = (BLOCK, 2), form: PayloadFormat = "pcm"
+) -> FrameHeader:
+    ns = round(at * 1e9)
+    kind = {"jpeg": 0, "pcm": 4}[form]
+    return FrameHeader(1, 2, number, float("nan"), ns, ns, at, number + 1, 0, missed, *size, kind)
+
+
+def recorded(folder: Path, headers: list[FrameHeader], info: StreamInfo = INFO) -> StreamReport:
+    report = StreamReport(kind="audio")
+    writer = StreamWriter(folder, AUDIO, "h264", report)
+    for count, each in enumerate(headers, 1):
+        writer.take(b"a", each._replace(received=count), bytes(2 * each.width * each.height), info)
+        assert writer.confirmed_ns == each.captured_ns
+    writer.close()
+    assert report.received == report.written + sum(report.dropped.values())
+    return report
+
+
+def parts(report: StreamReport) -> list[tuple[str, int]]:
+    assert all(part.codec == "flac" for part in report.parts)
+    return [(part.file, part.frames) for part in report.parts]
+
+
+def test_clocks_that_drift_apart_end_no_part(tmp_path):
+    report = recorded(tmp_path, [header(n, 10 + n * (BLOCK_S + 0.02)) for n in range(40)])
+    assert (parts(report), report.gap_count) == ([("audio.mp4", 40)], 0)
+
+
+@pytest.mark.parametrize(
+    ("step", "number", "count"), [(0.099, 5, 1), (0.101, 5, 2), (-0.01, 5, 1), (0.0, 6, 2), (0.0, 0, 2)]
+)
+def test_a_part_ends_where_sound_does_not_go_on(tmp_path, step, number, count):
+    before = [header(n, 10 + n * BLOCK_S) for n in range(5)]
+    after = [header(number + n, 10 + (5 + n) * BLOCK_S + step) for n in range(5)]
+    found = parts(recorded(tmp_path, before + after))
+    assert found == ([("audio.mp4", 10)] if count == 1 else [("audio.mp4", 5), ("audio_001.mp4", 5)])
+    for stem in (file.removesuffix(".mp4") for file, _ in found):
+        assert [pts for pts, _ in demuxed(tmp_path / f"{stem}.mp4")] == [
+            BLOCK * n for n in range(len(np.load(tmp_path / f"{stem}_timestamps.npy")))
+        ]
+
+
+@pytest.mark.parametrize("size", [(BLOCK, 1), (480, 2)])
+def test_another_shape_begins_a_part(tmp_path, size):
+    report = recorded(tmp_path, [header(0, 10.0), header(1, 10 + BLOCK_S, size=size)])
+    assert parts(report) == [("audio.mp4", 1), ("audio_001.mp4", 1)]
+
+
+def test_a_refused_block_leaves_no_hole_in_a_part(tmp_path):
+    report = StreamReport(kind="audio")
+    writer = StreamWriter(tmp_path, AUDIO, "jpeg", report)
+    for number, size in enumerate([4096, 4096, 4095, 4096, 4096]):
+        writer.take(b"a", header(number, 10 + number * BLOCK_S), bytes(size), INFO)
+    writer.take(b"a", header(5, 10.0), bytes(4096), INFO)
+    writer.take(b"a", header(6, 11.0, form="jpeg"), b"\xff\xd8", INFO)
+    writer.close()
+    assert (report.dropped, report.written, report.lost) == ({"corrupt": 2, "not-increasing": 1}, 4, 0)
+    assert [(part.file, part.frames) for part in report.parts] == [("audio.mp4", 2), ("audio_001.mp4", 2)]
+
+
+def test_sound_on_a_camera_is_refused(tmp_path):
+    report = StreamReport(kind="video")
+    writer = StreamWriter(tmp_path, "world", "jpeg", report)
+    writer.take(b"a", header(0, 10.0), bytes(4096), INFO)
+    writer.close()
+    assert (report.dropped, report.parts) == ({"corrupt": 1}, [])
+
+
+def test_a_silence_is_one_gap_however_many_blocks_it_has(tmp_path):
+    missed = [0, 0, 0, 1, 2, 3, 3, 3, 4, 4]
+    report = recorded(tmp_path, [header(n, 10 + n, missed=m) for n, m in enumerate(missed)])
+    assert (report.written, report.missed) == (10, 4)
+    device = [(gap.after, gap.before, gap.frames) for gap in report.gaps if gap.reason == "device"]
+    assert device == [(12.0, 15.0, 3), (17.0, 18.0, 1)]
+
+
+# --- the folder -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_recording_with_sound_is_verified_and_read(tmp_path, count):
+    folder = make_recording(tmp_path, streams=STREAMS, parts=count)
+    result = verify(folder)
+    assert result.problems == []
+    assert result.streams[AUDIO]["frames"] == 12
+    recording = Recording(folder)
+    assert (recording.streams, recording.has_sound) == (("world", "eye0"), True)
+    blocks = list(recording.sound())
+    assert b"".join(block.samples.tobytes() for block in blocks) == b"".join(make_sound(n) for n in range(12))
+    assert [block.timestamp for block in blocks] == recording.timestamps(AUDIO).tolist()
+    assert {(block.samples.shape, block.rate) for block in blocks} == {(SIZE[AUDIO], SAMPLE_RATE)}
+    shown = describe(folder)["streams"][AUDIO]
+    assert (shown["kind"], shown["count"], shown["rate"]) == ("audio", 12, 46.875)
+    assert recorded_frames(folder, AUDIO)["sequence"].tolist() == list(range(12))
+
+
+def test_a_recording_without_sound_says_so(tmp_path):
+    recording = Recording(make_recording(tmp_path))
+    assert (recording.has_sound, list(recording.sound())) == (False, [])
+
+
+def test_players_find_the_sound_and_nothing_else_in_it(tmp_path):
+    """The rules by which Pupil Player loads a folder."""
+    folder = make_recording(tmp_path, streams=STREAMS, parts=2)
+    names = sorted(path.name for path in folder.iterdir())
+    sound = [name for name in names if re.match(r"^audio.*\.mp4$", name)]
+    assert sound == ["audio.mp4", "audio_001.mp4"]
+    videos = [name for name in names if re.match(r"^(world|eye[01]).*\.(mp4|mjpeg|h264|mkv|avi|fake)$", name)]
+    assert not set(sound) & set(videos)
+    for name in sound:
+        path = folder / name
+        stamps = np.load(path.with_name(f"{path.stem}_timestamps.npy"))
+        assert (stamps.dtype.str, stamps.ndim, (np.diff(stamps) > 0).all()) == ("<f8", 1, True)
+        assert len(demuxed(path)) == len(stamps) == 6
+        with av.open(path) as container:
+            assert (len(container.streams), len(container.streams.video)) == (1, 0)
+            [stream] = container.streams.audio
+            assert (stream.codec_context.name, stream.rate, stream.channels) == ("flac", SAMPLE_RATE, 2)
+            assert (stream.time_base, stream.start_time, stream.duration) == (Fraction(1, SAMPLE_RATE), 0, 6 * BLOCK)
+        if shutil.which("ffprobe"):
+            ask = ["-v", "warning", "-count_frames", "-show_entries", "stream=codec_name,nb_frames,nb_read_frames"]
+            done = subprocess.run(["ffprobe", *ask, "-of", "json", path], capture_output=True, text=True, check=True)
+            [shown] = json.loads(done.stdout)["streams"]
+            assert (shown, done.stderr) == ({"codec_name": "flac", "nb_frames": "6", "nb_read_frames": "6"}, "")
+
+
+@pytest.mark.parametrize("manifest", [True, False])
+def test_a_torn_recording_with_sound_is_repaired(tmp_path, manifest):
+    folder = make_recording(tmp_path, streams=STREAMS, parts=2, closed=False)
+    path = folder / "audio_001.mp4"
+    path.write_bytes(path.read_bytes()[:-50])
+    if not manifest:
+        (folder / "manifest.json").write_bytes(b"")
+    result = repair(folder)
+    assert result.problems == []
+    assert verify(folder).problems == []
+    report = Manifest.load(folder).streams[AUDIO]
+    assert (report.kind, report.written, report.lost) == ("audio", 11, 1)
+    assert parts(report) == [("audio.mp4", 6), ("audio_001.mp4", 5)]
+    assert not (folder / "audio.intrinsics").exists()
+    assert heard(folder).tobytes() == b"".join(make_sound(number) for number in range(6))
+    assert heard(folder, "audio_001").tobytes() == b"".join(make_sound(number) for number in range(6, 11))
+
+
+def damage_packet(folder: Path) -> str:
+    at = int(scan(folder / "audio.mp4").offsets[3]) + 200
+    with (folder / "audio.mp4").open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1]))
+    return r"audio\.mp4: frame 3 is damaged"
+
+
+def move_block(folder: Path) -> str:
+    (folder / "audio.mp4").unlink()
+    for name in ("audio_timestamps.npy", "audio_frames.npy"):
+        (folder / name).unlink()
+    part = SoundPart(folder, AUDIO, SAMPLE_RATE, *SIZE[AUDIO])
+    for number in range(12):
+        at = 100.01 + number * BLOCK_S + 0.2 * (number > 6)
+        part.write(FrameRecord(number, 0.0, 0, 0, at, 0), make_sound(number))
+    part.close()
+    return r"audio_frames\.npy: block 7 does not begin where block 6 ends"
+
+
+def lose_file(folder: Path) -> str:
+    for path in folder.glob("audio*"):
+        path.unlink()
+    return r"audio: 0 on disk, manifest\.json promises 12"
+
+
+def add_lookalike(folder: Path) -> str:
+    shutil.copy(folder / "audio.mp4", folder / "audio_mixed.mp4")
+    return r"audio_mixed\.mp4: players take it for a part of audio"
+
+
+def write_other_index(folder: Path) -> str:
+    path = folder / "audio.mp4"
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"stts") + 16
+    data[at : at + 4] = (1000).to_bytes(4, "big")
+    path.write_bytes(data)
+    return r"audio\.mp4: frame 1 is shown at 0\.020833 s, its timestamp wants 0\.021333 s"
+
+
+@pytest.mark.parametrize("damage", [damage_packet, move_block, lose_file, add_lookalike, write_other_index])
+def test_verify_names_what_is_wrong_with_the_sound(tmp_path, damage):
+    folder = make_recording(tmp_path, streams=STREAMS)
+    wanted = damage(folder)
+    problems = verify(folder).problems
+    assert any(re.search(wanted, problem) for problem in problems), problems
+    assert all("audio" in problem for problem in problems)
+
+
+def test_the_sound_of_another_writer_is_read_and_verified(tmp_path):
+    """Pupil Capture wrote AAC, whose encoder puts a packet of its own in front."""
+    folder = make_recording(tmp_path)
+    for path in (folder / "manifest.json", *folder.glob("*_frames.npy")):
+        path.unlink()
+    info = json.loads((folder / "info.player.json").read_bytes())
+    del info["written_by"]
+    (folder / "info.player.json").write_text(json.dumps(info))
+    with av.open(folder / "audio.mp4", "w") as container:
+        stream = container.add_stream("aac", 44_100, layout="mono")
+        tone = (20_000 * np.sin(np.arange(44_100) / 15)).astype(np.int16)
+        sound = av.AudioFrame.from_ndarray(tone[None], "s16", "mono")
+        sound.sample_rate = 44_100
+        for packet in (*stream.encode(sound), *stream.encode(None)):
+            container.mux(packet)
+    count = len(demuxed(folder / "audio.mp4"))
+    np.save(folder / "audio_timestamps.npy", 100 + np.arange(count) * 1024 / 44_100)
+    assert verify(folder).problems == []
+    blocks = list(Recording(folder).sound())
+    assert count - 2 <= len(blocks) <= count
+    assert {(block.samples.shape[1], block.rate) for block in blocks} == {(1, 44_100)}
+    assert max(int(block.samples.max()) for block in blocks) > 15_000
