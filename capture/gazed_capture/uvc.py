@@ -248,7 +248,8 @@ class UvcSource:
             except uvc.CaptureError as error:
                 raise SourceError(f"{self._stream}: {_named(device)} does not start: {error}") from error
             else:
-                self._place(frame, host_now())
+                if not _is_first(frame):
+                    self._place(frame, host_now())
                 taken += 1
 
     def read(self, timeout: float) -> Frame | None:
@@ -281,6 +282,8 @@ class UvcSource:
             self._check_present(device)
             raise SourceError(f"{self._stream}: {_named(device)} does not deliver: {error}") from error
         host = host_now()
+        if _is_first(image):
+            return None
         payload = bytes(image.jpeg_buffer) if self._options.format == "mjpeg" else image.gray.tobytes()
         if not self._is_whole(payload):
             self._corrupt += 1
@@ -305,7 +308,6 @@ class UvcSource:
     def _place(self, image: Any, host: HostNs) -> tuple[int, float | None, HostNs]:
         """Return an image's sequence number, its stamp, and when it was captured."""
         stamp = float(image.timestamp)
-        # The first of a stream is 0.
         known = stamp if math.isfinite(stamp) and stamp > 0 else None
         sequence = self._counter.count(image.index, known, host)
         return sequence, known, self._clock.map(known, host, sequence)
@@ -355,6 +357,11 @@ class UvcSource:
     def devices(cls, sysfs: Path = SYSFS_USB) -> list[DeviceInfo]:
         """List the cameras that are plugged in, by ``sysfs``; works without the library."""
         return [info for _, info in _cameras(sysfs)]
+
+
+def _is_first(image: Any) -> bool:
+    """Tell whether an image is the first of a stream, to which the library gives no stamp."""
+    return bool(image.index == 1)
 
 
 def _cameras(sysfs: Path) -> list[tuple[UsbDevice, DeviceInfo]]:

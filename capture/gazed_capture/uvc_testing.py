@@ -172,11 +172,11 @@ class _Capture:
         time.sleep(min(max(wait, 0.0), timeout))
         if wait > timeout:
             raise TimeoutError
-        first, self._index, self._camera.skip = not self._index, index, 0
+        self._index, self._camera.skip = index, 0
         data: bytes | Exception = self._camera.next.pop(0) if self._camera.next else self._image(mode, index)
         if isinstance(data, Exception):
             raise data
-        return _Frame(index, 0.0 if first else _FAR + exposed, data, (mode.width, mode.height))
+        return _Frame(index, 0.0 if index == 1 else _FAR + exposed, data, (mode.width, mode.height))
 
     def _image(self, mode: _Mode, index: int) -> bytes:
         image = np.full((mode.height, mode.width), index % 200, np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import threading
 import time
@@ -93,6 +94,17 @@ def test_the_contract(bus: Bus) -> None:
 
 def test_it_is_registered() -> None:
     assert find_source("uvc") is UvcSource
+
+
+def test_without_the_library_cameras_are_listed_and_the_source_says_what_it_needs(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus.plug()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    assert [device.path for device in UvcSource.devices(bus.root)] == ["1-1"]
+    with pytest.raises(SourceOptionError, match="pupil-labs-uvc") as caught:
+        UvcSource("eye0", {})
+    assert "gazed[uvc]" in caught.value.hint
 
 
 def test_stream_info_tells_the_camera_and_its_controls(bus: Bus) -> None:
