@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -71,11 +72,15 @@ class FakeAudio:
             finally:
                 audio.kill()
 
-    @property
-    def daemon(self) -> int:
-        """The daemon's process id."""
+    def hang(self) -> None:
+        """Let the daemon stand still until ``resume``."""
         assert self._daemon is not None
-        return self._daemon.pid
+        self._daemon.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        assert self._daemon is not None
+        self._daemon.send_signal(signal.SIGCONT)
 
     def start(self) -> None:
         """Start the daemon; returns when sound flows."""
