@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from gazed_bus.frame import Frame, StreamInfo
 from gazed_capture.errors import DeviceLost, DeviceRefused, SourceError, SourceNotFound
@@ -37,6 +37,8 @@ class MicrophoneSource:
     Raises:
         SourceOptionError: as ``Source``.
     """
+
+    delivers: ClassVar[Literal["images", "sound"]] = "sound"
 
     def __init__(self, stream: str, options: Mapping[str, Any]) -> None:
         refuse_unknown("microphone", options, (*SELECTION, "rate", "channels", "latency_ms"))
