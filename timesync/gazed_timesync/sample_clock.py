@@ -19,7 +19,8 @@ _BLOCK_S = 0.25
 _WINDOW = 480  # blocks: two minutes
 _SKEW_SD = 100e-6
 _NOISE_S = 50e-6  # stamps are never trusted beyond this
-_CATCH_UP_S = 2.0
+_OFTEN, _SELDOM = 40, 8  # blocks up to which each of them moves the line; how many it takes to move it then
+_CATCH_UP_S = 2.5
 _SLEW = 0.1
 _AGREEING = 8  # blocks that agree with one another and not with the line: the line is of another time
 _STEP_S = 5e-3
@@ -42,7 +43,8 @@ class SampleClock:
         self._blocks: deque[tuple[float, float]] = deque(maxlen=_WINDOW)
         self._skew = 0.0
         self._error = _STEP_S
-        self._asked = 0.0
+        self._unused = 0
+        self._asked: float | None = None
         # Two pieces of the line, as (seconds of sound, seconds of host time, skew): the last one and the one before.
         self._old = self._new = (0.0, 0.0, 0.0)
 
@@ -67,7 +69,9 @@ class SampleClock:
             self._origin = (sample, host_ns)
         x = (sample - self._origin[0]) / self._rate
         if self._block and x - self._block[0][0] >= _BLOCK_S:
-            self._close_block(x)
+            self._close_block()
+            if len(self._blocks) <= _OFTEN or self._unused >= _SELDOM:
+                self._steer(x)
         self._block.append((x, (host_ns - self._origin[1]) / 1e9 - x))
 
     def time_of(self, sample: int) -> HostNs:
@@ -79,6 +83,10 @@ class SampleClock:
         if self._origin is None:
             raise ValueError("no sample was observed yet")
         x = (sample - self._origin[0]) / self._rate
+        if self._asked is None:
+            self._close_block()
+            self._steer(x)
+            self._asked = x
         self._asked = max(self._asked, x)
         return HostNs(self._origin[1] + round(self._seconds_of(x) * 1e9))
 
@@ -86,11 +94,16 @@ class SampleClock:
         start, host_s, skew = self._new if x >= self._new[0] else self._old
         return host_s + (x - start) * (1 + skew)
 
-    def _close_block(self, x: float) -> None:
-        """Add the median of the block to the fit and steer the line towards it."""
-        middle = median(offset for _, offset in self._block)
-        self._blocks.append((self._block[len(self._block) // 2][0], middle))
-        self._block.clear()
+    def _close_block(self) -> None:
+        """Add the median of the block to the points."""
+        if self._block:
+            self._blocks.append((self._block[len(self._block) // 2][0], median(offset for _, offset in self._block)))
+            self._block.clear()
+            self._unused += 1
+
+    def _steer(self, x: float) -> None:
+        """Fit the line and make for it from ``x`` on: at once while nobody has asked, without a step later."""
+        self._unused = 0
         level, centre, scale = self._fit()
         last = list(self._blocks)[-_AGREEING:]
         beside = [y - level - self._skew * (x_ - centre) for x_, y in last]
@@ -102,11 +115,15 @@ class SampleClock:
         ):
             self._blocks = deque(last, maxlen=_WINDOW)
             level, centre, scale = self._fit()
-        now = max(x, self._asked)
-        host_s = self._seconds_of(now)
-        behind = now + level + self._skew * (now - centre) - host_s
-        slew = max(-_SLEW, min(_SLEW, behind / _CATCH_UP_S))
-        self._old, self._new = self._new, (now, host_s, self._skew + slew)
+        if self._asked is None:
+            self._old = self._new = (x, x + level + self._skew * (x - centre), self._skew)
+            behind = 0.0
+        else:
+            now = max(x, self._asked)
+            host_s = self._seconds_of(now)
+            behind = now + level + self._skew * (now - centre) - host_s
+            slew = max(-_SLEW, min(_SLEW, behind / _CATCH_UP_S))
+            self._old, self._new = self._new, (now, host_s, self._skew + slew)
         self._error = abs(behind) + 6 * scale / len(self._blocks) ** 0.5
 
     def _fit(self) -> tuple[float, float, float]:
