@@ -25,7 +25,7 @@ __all__ = ["Capture", "default_input", "inputs"]
 _SYSFS_SOUND = Path("/sys/class/sound")
 _BUFFER_S = 0.2  # in the sound system: what a busy machine may be late
 _QUEUE_S = 2.0  # in this process: what the reader may be late
-_CLOSE_S = 2.0
+_CLOSE_S = 1.0
 _UNAVAILABLE = -9985  # paDeviceUnavailable, portaudio.h
 _streams: set[Capture] = set()
 
@@ -164,7 +164,7 @@ class Capture:
         return Chunk(first, data, adc_s, self._clock.to_host(adc_s), host, overflowed)
 
     def close(self) -> None:
-        """Give the device back; a sound system that hangs is left alone after two seconds."""
+        """Give the device back; a sound system that hangs is left alone after a second."""
         if self not in _streams:
             return
         closing = threading.Thread(target=self._stream.close, name="close sound", daemon=True)
