@@ -8,14 +8,14 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from gazed_bus.frame import Frame, PayloadFormat, StreamInfo
 from gazed_capture.controls import apply_controls
 from gazed_capture.errors import DeviceLost, DeviceRefused, NoBandwidth, SourceError, SourceNotFound
-from gazed_capture.frame_counter import FrameCounter
+from gazed_capture.hole_counter import HoleCounter
 from gazed_capture.jpeg import is_whole_jpeg
 from gazed_capture.selection import pick
 from gazed_capture.source import ClockQuality, Demand, DeviceInfo, SourceStats
@@ -49,7 +49,7 @@ class V4l2Source:
 
     ``device_time`` is the kernel's stamp: CLOCK_MONOTONIC at the first packet of the image, as most drivers have it.
     The capture time is the same, but never later than the arrival (some drivers stamp ahead). Lost frames are known
-    from the driver's count and from holes between the stamps; those of a driver without either are not known.
+    from the driver's count, and from holes between the stamps up to seven frames later; see ``HoleCounter``.
 
     What it asks of a USB controller is settled between kernel and camera when the stream starts, and not known before.
 
@@ -62,6 +62,8 @@ class V4l2Source:
     Raises:
         SourceOptionError: as ``Source``.
     """
+
+    delivers: ClassVar[Literal["images", "sound"]] = "images"
 
     def __init__(
         self,
@@ -81,7 +83,7 @@ class V4l2Source:
 
     def _reset(self, fps: float) -> None:
         self._format = ImageFormat("", 0, 0, 0)
-        self._counter = FrameCounter(1 / (fps or self._options.fps))
+        self._counter = HoleCounter(1 / (fps or self._options.fps))
         self._number: int | None = None
         self._index = self._captured = 0
         self._delivered = self._corrupt = 0
@@ -211,9 +213,8 @@ class V4l2Source:
             return None
         stamp = picture.stamp_ns
         self._stamped = stamp is not None
-        # The kernel's stamps never jump, so that a hole between them is one, also when frames have waited for us.
         seconds = stamp / 1e9 if stamp is not None else None
-        sequence = self._counter.count(self._index, seconds, host if stamp is None else HostNs(stamp))
+        sequence = self._counter.count(self._index, seconds)
         captured = max(min(stamp if stamp is not None else host, host), self._captured + _STEP_NS)
         self._captured = captured
         self._delivered += 1
