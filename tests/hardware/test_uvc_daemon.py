@@ -191,7 +191,7 @@ def test_a_camera_that_cannot_be_had_says_why_and_is_used_as_soon_as_it_can_be(
         # The kernel read its strings when it was plugged in; that they fail now is what the library dies of.
         good.faults.strings = False
         replace(good)
-        says("SIGSEGV")
+        wait_for(lambda: "SIGSEGV" in daemon.remote.status()["processes"]["eye0"]["reason"])
         good.faults.strings = True
         streams()
 

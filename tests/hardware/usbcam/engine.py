@@ -52,7 +52,7 @@ class Engine:
         self._queue: list[tuple[float, int, Urb]] = []
         self._live: set[Urb] = set()
         self._order = itertools.count()
-        self._next_iso = 0.0
+        self._next_iso = self._due = 0.0
         self._thread = threading.Thread(target=self._run, daemon=True, name=f"usb {camera.name}")
         self._thread.start()
 
@@ -70,7 +70,9 @@ class Engine:
                     queued = any(other.kind == "iso" for other in self._live if other is not urb)
                     urb.start = max(self._next_iso, now) if queued else now
                     self._next_iso = urb.start + len(urb.packets) * MICROFRAME
-                    self._push(self._next_iso, urb)
+                    # Transfers end in order, also where the delay has just become shorter.
+                    self._due = max(self._due, self._next_iso + self._camera.faults.late_s)
+                    self._push(self._due, urb)
                 elif urb.kind == "bulk":
                     self._push(now, urb)
                 self._wake.notify()

@@ -91,6 +91,8 @@ class Faults:
     """Frames of which the second half of the JPEG is missing."""
     garbage: Callable[[int], bool] = _never
     """Frames that are no JPEG at all."""
+    late_s: float = 0.0
+    """How long the host takes to notice that a transfer has ended: a busy machine."""
     drop_packet: float = 0.0
     """Probability that an isochronous packet is lost."""
     pts: bool = True
