@@ -1,9 +1,10 @@
-"""How fast one video part is written: JPEG pass-through beside a bare write and a plain mp4 by libav.
+"""How fast one part is written: JPEG pass-through beside a bare write and a plain mp4 by libav, and sound.
 
     python tests/bench/bench_writer.py [--json] [--dir DIR] [--frames N] [--rounds N]
 
-Every round writes the same packets (1280x720, 144 kB) in each of the three ways and deletes them; the medians are
-printed. The disk is not waited for: this is the price of a frame, and the page cache takes it.
+Every round writes the same packets (1280x720, 144 kB) in each of the three ways, then as many blocks
+of sound (1024 samples of two channels, noise: what packs worst); the medians are printed. The disk is not waited for:
+this is the price of a frame, and the page cache takes it.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ import cv2
 import numpy as np
 
 from gazed_recorder.mp4_write import mjpeg_track
-from gazed_recorder.records import FrameRecord
 from gazed_recorder.part import TrackPart
+from gazed_recorder.records import FrameRecord
+from gazed_recorder.sound import SoundPart
 
 _BYTES = 144_000
 _US = 33_333
@@ -69,6 +71,15 @@ def write_libav(folder: Path, jpegs: list[bytes], frames: int) -> None:
             container.mux_one(packet)
 
 
+def write_sound(folder: Path, jpegs: list[bytes], frames: int) -> None:
+    """Write a block of sound for each frame, encoded and whole on return."""
+    part = SoundPart(folder, "audio", 48_000, 1024, 2)
+    blocks = [np.random.default_rng(number).bytes(4096) for number in range(len(jpegs))]
+    for i in range(frames):
+        part.write(FrameRecord(i, 0.0, i, i, i * 1024 / 48_000, 0), blocks[i % len(blocks)])
+    part._file.abandon()
+
+
 def measure(way: Callable[[Path, list[bytes], int], None], root: Path, jpegs: list[bytes], frames: int) -> list[float]:
     """Return wall and CPU milliseconds a frame."""
     with tempfile.TemporaryDirectory(dir=root) as folder:
@@ -86,7 +97,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     jpegs = make_jpegs(16)
-    ways = {"gazed": write_part, "raw": write_raw, "libav_plain": write_libav}
+    ways = {"gazed": write_part, "raw": write_raw, "libav_plain": write_libav, "sound": write_sound}
     taken: dict[str, list[list[float]]] = {name: [] for name in ways}
     for _ in range(args.rounds):
         for name, way in ways.items():

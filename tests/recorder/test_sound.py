@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -135,6 +136,35 @@ def test_sound_that_flac_cannot_hold_is_refused_in_words(tmp_path, rate, samples
     with pytest.raises(NotSound, match=f"{channels} channels at {rate} Hz, {samples} samples a block"):
         SoundPart(tmp_path, AUDIO, rate, samples, channels)
     assert list(tmp_path.iterdir()) == []
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from gazed_recorder.records import FrameRecord
+from gazed_recorder.sound import SoundPart
+from gazed_recorder.testing import SAMPLE_RATE, make_sound
+part = SoundPart(Path(sys.argv[1]), "audio", SAMPLE_RATE, 1024, 2)
+for i in range(10_000_000):
+    part.write(FrameRecord(i, 0.0, i, i, 7 + i * 1024 / SAMPLE_RATE, 0), make_sound(i))
+    sys.stdout.write(f"{i}\\n")
+    sys.stdout.flush()
+"""
+
+
+@pytest.mark.parametrize("after", [3, 400])
+def test_a_killed_writer_loses_nothing_it_had_written(tmp_path, after):
+    # The writer tells of each block; it is killed somewhere in the middle of a later one.
+    with subprocess.Popen([sys.executable, "-c", WRITER, tmp_path], stdout=subprocess.PIPE, text=True) as child:
+        told = next(int(line) for line in child.stdout if int(line) >= after)
+        child.kill()
+        told = max([told, *(int(line) for line in child.stdout if line.endswith("\n"))])
+    live = demuxed(tmp_path / "audio.mp4")
+    assert len(live) >= told + 1
+    result = repair_part(tmp_path, AUDIO)
+    assert (len(result.records), result.lost <= 1) == (len(live), True)
+    assert demuxed(tmp_path / "audio.mp4") == live
+    assert heard(tmp_path).tobytes() == b"".join(make_sound(number) for number in range(len(live)))
 
 
 # --- the stream -----------------------------------------------------------------------------------------------------
