@@ -103,6 +103,18 @@ def test_a_single_stamp_is_a_clock_of_the_nominal_rate() -> None:
     assert clock.skew_ppm == 0
 
 
+def test_a_second_back_the_answers_stay_what_they_were() -> None:
+    clock, answers = SampleClock(RATE), {}
+    random = np.random.default_rng(3)
+    for index in range(20 * RATE // BLOCK):
+        clock.observe(index * BLOCK, HostNs(START + round((index * BLOCK / RATE + random.normal(0, 5e-3)) * 1e9)))
+        for back in range(min(index, 44)):
+            asked = index * BLOCK - back * BLOCK
+            if back:
+                assert abs(clock.time_of(asked) - answers[asked]) <= 1
+            answers[asked] = clock.time_of(asked)
+
+
 @given(
     stamps=st.lists(st.tuples(st.integers(1, 50_000), st.floats(-0.6, 0.6)), min_size=1, max_size=200),
     back=st.integers(0, 5000),

@@ -20,6 +20,7 @@ _WINDOW = 480  # blocks: two minutes
 _SKEW_SD = 100e-6
 _NOISE_S = 50e-6  # stamps are never trusted beyond this
 _OFTEN, _SELDOM = 40, 8  # blocks up to which each of them moves the line; how many it takes to move it then
+_PIECES = 5  # of at least a block each: a second of answers that are the same whenever they are asked for
 _CATCH_UP_S = 2.5
 _SLEW = 0.1
 _AGREEING = 8  # blocks that agree with one another and not with the line: the line is of another time
@@ -32,8 +33,8 @@ class SampleClock:
     Args:
         rate: the card's nominal samples per second.
 
-    ``time_of`` may be asked for any sample from the one last asked for on, and for those a quarter of a second before
-    it. The delay between the air and the converter is in no stamp and not in the result.
+    ``time_of`` answers alike for each sample from a second before the newest one asked for on. The delay between the
+    air and the converter is in no stamp and not in the result.
     """
 
     def __init__(self, rate: float) -> None:
@@ -45,8 +46,8 @@ class SampleClock:
         self._error = _STEP_S
         self._unused = 0
         self._asked: float | None = None
-        # Two pieces of the line, as (seconds of sound, seconds of host time, skew): the last one and the one before.
-        self._old = self._new = (0.0, 0.0, 0.0)
+        # Pieces of the line, each from a time of sound on: (seconds of sound, seconds of host time, skew).
+        self._pieces: deque[tuple[float, float, float]] = deque([(0.0, 0.0, 0.0)], maxlen=_PIECES)
 
     @property
     def skew_ppm(self) -> float:
@@ -91,7 +92,7 @@ class SampleClock:
         return HostNs(self._origin[1] + round(self._seconds_of(x) * 1e9))
 
     def _seconds_of(self, x: float) -> float:
-        start, host_s, skew = self._new if x >= self._new[0] else self._old
+        start, host_s, skew = next((piece for piece in reversed(self._pieces) if piece[0] <= x), self._pieces[0])
         return host_s + (x - start) * (1 + skew)
 
     def _close_block(self) -> None:
@@ -116,14 +117,16 @@ class SampleClock:
             self._blocks = deque(last, maxlen=_WINDOW)
             level, centre, scale = self._fit()
         if self._asked is None:
-            self._old = self._new = (x, x + level + self._skew * (x - centre), self._skew)
+            self._pieces[0] = (x, x + level + self._skew * (x - centre), self._skew)
             behind = 0.0
         else:
             now = max(x, self._asked)
             host_s = self._seconds_of(now)
             behind = now + level + self._skew * (now - centre) - host_s
             slew = max(-_SLEW, min(_SLEW, behind / _CATCH_UP_S))
-            self._old, self._new = self._new, (now, host_s, self._skew + slew)
+            if now == self._pieces[-1][0]:
+                self._pieces.pop()
+            self._pieces.append((now, host_s, self._skew + slew))
         self._error = abs(behind) + 6 * scale / len(self._blocks) ** 0.5
 
     def _fit(self) -> tuple[float, float, float]:
