@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from gazed.summary import describe, recorded_frames
 from gazed_bus.frame import AUDIO, PayloadFormat, StreamInfo
 from gazed_bus.lane import FrameHeader
+from gazed_recorder.errors import DamagedFile
 from gazed_recorder.manifest import Manifest, StreamReport
 from gazed_recorder.mp4_boxes import preamble
 from gazed_recorder.mp4_scan import scan
@@ -116,6 +117,27 @@ def test_a_file_cut_anywhere_is_repaired_to_its_whole_blocks(tmp_path_factory, b
     assert np.array_equal(heard(folder), sound[:kept])
     assert len(demuxed(path)) == len(np.load(folder / "audio_timestamps.npy")) == kept
     assert scan(path).final
+
+
+@settings(max_examples=80, deadline=None)
+@given(flips=st.lists(st.tuples(st.floats(0, 1), st.integers(1, 255)), min_size=1, max_size=4), header=st.booleans())
+def test_a_damaged_file_is_read_or_refused_in_words(tmp_path_factory, flips, header):
+    folder = tmp_path_factory.mktemp("s")
+    part = SoundPart(folder, AUDIO, 8000, 64, 1)
+    write(part, noise(1, 3, 1, 64))
+    part.close()
+    path = folder / "audio.mp4"
+    data = bytearray(path.read_bytes())
+    for where, change in flips:
+        data[round(where * ((700 if header else len(data)) - 1))] ^= change
+    path.write_bytes(data)
+    try:
+        found = scan(path)
+    except DamagedFile as error:
+        assert str(error).startswith(str(path))  # noqa: PT017 - either outcome will do
+    else:
+        assert len(found.dts) <= 3
+        assert found.end + found.torn <= len(data)
 
 
 @pytest.mark.parametrize("size", [0, 1, 2 * BLOCK, 4 * BLOCK - 1, 4 * BLOCK + 4])
