@@ -31,9 +31,10 @@ _PHASE_S = 1e-4
 class DeviceClock:
     """Maps the frame stamps of a camera that runs on a clock of its own to the host's.
 
-    The offset between the clocks is the lower edge of ``arrival - stamp`` over two minutes (``LowerEnvelope``):
-    the fastest frames ever seen. What even those need from the exposure to the host - sensor readout, transfer - is
-    in no clock; it stays in the result as a constant delay unless ``latency_s`` names it.
+    The offset between the clocks is the lower edge of ``arrival - stamp`` over two minutes (``LowerEnvelope``). What
+    even the fastest frames need from the exposure to the host - sensor readout, transfer - is in no clock; it stays in
+    the result as a constant delay unless ``latency_s`` names it. Load that delays each single frame for longer than two
+    seconds cannot be told from a clock that moved; right after a jump it is taken for that.
 
     Args:
         period_s: nominal seconds from frame to frame.
