@@ -21,7 +21,9 @@ BLOCK = 1024
 """Samples of each channel in one block: what an audio codec packs into one packet."""
 
 _WIDTH = 2  # bytes of a sample
-_START_S = 0.5  # a clock needs a few stamps before it can be asked
+_START_S = 0.5  # the stamps of a sound system that has just started are of no use until they agree for that long
+_AGREE_NS = 10_000_000
+_START_ANYWAY_S = 3.0
 _LATE_NS = 20_000_000  # stamps through PulseAudio are off by 5 ms at most, on a busy machine
 _LATE_AFTER_OVERFLOW_NS = 6_000_000
 _WAIT_S = 0.25  # for a stamp that is not late: then nothing was lost
@@ -96,10 +98,7 @@ class Blocks:
         if self._started:
             self._sort()
             return
-        self._clock.observe(chunk.first, chunk.adc_ns)
-        if self._held_s() >= _START_S:
-            self._started = True
-            self._pass_on(len(self._held))
+        self._start()
 
     def take(self) -> Frame | None:
         """Return the next block, if one is full."""
@@ -108,6 +107,18 @@ class Blocks:
         frame, silent = self._ready.popleft()
         self._missed += silent
         return frame
+
+    def _start(self) -> None:
+        """Begin as soon as the newest stamps agree with one another; the older ones are forgotten."""
+        newest = self._held[-1].first
+        recent = [chunk for chunk in self._held if newest - chunk.first <= _START_S * self._rate]
+        offsets = [chunk.adc_ns - chunk.first * 1_000_000_000 // self._rate for chunk in recent]
+        agree = len(recent) < len(self._held) and max(offsets) - min(offsets) < _AGREE_NS
+        if agree or self._held_s() > _START_ANYWAY_S:
+            for chunk in recent:
+                self._clock.observe(chunk.first, chunk.adc_ns)
+            self._started = True
+            self._pass_on(len(self._held))
 
     def _held_s(self) -> float:
         return (self._held[-1].first - self._held[0].first) / self._rate

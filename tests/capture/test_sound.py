@@ -171,6 +171,27 @@ def test_stamps_that_are_late_for_a_while_cost_nothing() -> None:
     assert max(abs(card.error_ms(frame)) for frame in frames) < 2
 
 
+@pytest.mark.parametrize("off_ms", [400, -400])
+def test_wrong_stamps_at_the_start_cost_nothing(off_ms: int) -> None:
+    card = Card()
+    blocks = Blocks("audio", RATE, 1)
+    frames = []
+    for step in range(70):
+        blocks.add(card.chunk(off_ms=off_ms * max(0, 1 - step / 60)))
+        frames += drain(blocks)
+    frames += feed(blocks, card, 5)
+    check(frames)
+    assert blocks.missed == 0
+    assert max(abs(card.error_ms(frame)) for frame in frames) < 5
+
+
+def test_stamps_that_never_agree_are_used_as_they_are() -> None:
+    card = Card(noise_ms=15)
+    frames = feed(Blocks("audio", RATE, 1), card, 10)
+    check(frames)
+    assert len(frames) > 400
+
+
 def test_a_device_that_stood_still_is_lost() -> None:
     card = Card()
     blocks = Blocks("audio", RATE, 1)
