@@ -68,7 +68,7 @@ def finish(
 
 
 def file_sum(path: Path, *, whole: bool = True) -> FileSum:
-    """Return size and checksum of a file; a video has none as a whole, for each of its frames has one.
+    """Return size and checksum of a file; an mp4 has none as a whole, for each of its frames has one.
 
     Raises:
         OSError: it cannot be read.

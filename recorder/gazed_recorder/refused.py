@@ -1,4 +1,4 @@
-"""Why a frame cannot be written: what ``write`` of a video raises, with the file as it was before.
+"""Why a frame cannot be written: what ``write`` of a part raises, with the file as it was before.
 
 ::
 

@@ -51,7 +51,9 @@ class SoundPart(TrackPart):
             options = {"frame_size": str(samples)}
             stream = self._container.add_stream("flac", rate, layout=self._layout, format="s16", options=options)
             self._container.start_encoding()
-        except (av.error.FFmpegError, LookupError, OverflowError) as error:
+            if stream.codec_context.frame_size != samples:
+                raise ValueError(f"the encoder takes {stream.codec_context.frame_size}")
+        except (av.error.FFmpegError, LookupError, OverflowError, ValueError) as error:
             self._container.close()
             raise NotSound(
                 f"{stem}: wanted sound that FLAC can hold, found {channels} channels at {rate} Hz, {samples} samples a "

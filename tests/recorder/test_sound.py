@@ -152,7 +152,16 @@ def test_a_block_of_another_length_is_refused(tmp_path, size):
 
 @pytest.mark.parametrize(
     ("rate", "samples", "channels"),
-    [(0, 1024, 1), (-1, 1024, 1), (10**12, 1024, 1), (RATE, 15, 1), (RATE, 65_536, 1), (RATE, 1024, 0), (RATE, 16, 9)],
+    [
+        (0, 1024, 1),
+        (RATE, 0, 1),
+        (-1, 1024, 1),
+        (10**12, 1024, 1),
+        (RATE, 15, 1),
+        (RATE, 65_536, 1),
+        (RATE, 1024, 0),
+        (RATE, 16, 9),
+    ],
 )
 def test_sound_that_flac_cannot_hold_is_refused_in_words(tmp_path, rate, samples, channels):
     with pytest.raises(NotSound, match=f"{channels} channels at {rate} Hz, {samples} samples a block"):
