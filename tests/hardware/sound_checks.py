@@ -1,7 +1,7 @@
 """Clicks played at known times into one device, and heard through a source from another.
 
 As commands, each prints its result as JSON: ``play DEVICE SECONDS`` the host times of its clicks, one a line as they
-are handed over, all of them measured at the end; ``listen OPTIONS SECONDS`` what a microphone with these options heard.
+are handed over, all of them at the end; ``listen OPTIONS SECONDS`` what a microphone with these options heard.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gazed_capture.microphone import MicrophoneSource
 from gazed_timesync import UnixNs, host_now
 from gazed_timesync.stream_clock import StreamClock
 
-__all__ = ["Player", "as_blocks", "click_times", "errors_ms", "frames_while", "listen"]
+__all__ = ["Player", "as_blocks", "click_times", "errors_ms", "frames_while", "heard_as_played", "listen"]
 
 RATE = 48_000
 EVERY_S = 0.25
@@ -93,6 +93,27 @@ def as_blocks(frames: Iterable[Frame]) -> Iterator[tuple[float, np.ndarray]]:
     """Turn frames of sound into what ``click_times`` takes."""
     for frame in frames:
         yield frame.captured_ns / 1e9, np.frombuffer(frame.payload, "<i2")[:: frame.height]
+
+
+def heard_as_played(options: Mapping[str, Any], output: str, seconds: float) -> list[float]:
+    """Play clicks into ``output`` and hear them by a microphone with these options; return the errors in ms.
+
+    Raises:
+        AssertionError: blocks are out of order, miscounted, or more than two clicks were not heard.
+    """
+    source = MicrophoneSource("audio", options)
+    source.open()
+    try:
+        with Player(output, seconds) as player:
+            frames = list(frames_while(source, player))
+            played = player.times()
+        assert [frame.sequence for frame in frames] == list(range(len(frames)))
+        assert source.stats().missed == sum(frame.device_time is None for frame in frames)
+    finally:
+        source.close()
+    heard = click_times(as_blocks(frames))
+    assert len(heard) >= len(played) - 2
+    return errors_ms(heard, played)
 
 
 def listen(options: Mapping[str, Any], seconds: float) -> dict[str, Any]:
