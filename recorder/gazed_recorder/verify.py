@@ -61,9 +61,9 @@ class Verification:
 def verify(folder: Path, *, deep: bool = True, progress: Callable[[float], None] | None = None) -> Verification:
     """Check every file of a recording against every other and against the manifest. Changes nothing.
 
-    ``deep`` decodes each frame and sums up each file; without it the mp4 files are demuxed only, their frames' checksums
-    compared all the same. ``progress`` is told the share that is done, 0 to 1. A recording of Pupil Capture's has no
-    manifest and no checksums; what it has is checked.
+    ``deep`` decodes each frame and sums up each file; without it the mp4 files are demuxed only, the checksums of their
+    frames compared all the same. ``progress`` is told the share that is done, 0 to 1. A recording of Pupil Capture's
+    has no manifest and no checksums; what it has is checked.
 
     Raises:
         NotARecording: the folder is none.
