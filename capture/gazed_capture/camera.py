@@ -25,7 +25,7 @@ from gazed_bus.client import Publisher, Pusher, Subscriber
 from gazed_bus.frame import AUDIO, Frame, FrameFormat, StreamInfo, frame_topic
 from gazed_bus.lane import LaneSender
 from gazed_bus.rundir import RunDir
-from gazed_capture.errors import DeviceLost, EndOfStream, SourceError, SourceOptionError
+from gazed_capture.errors import EndOfStream, SourceError, SourceOptionError
 from gazed_capture.source import Source, make_source
 from gazed_timesync import PupilClock, PupilTime
 
@@ -33,7 +33,10 @@ __all__ = ["Camera", "CameraSettings"]
 
 _READ_S = 0.1
 _TURN_S = 0.02
-_RETRY_S = 0.5
+# Longer than a heartbeat, so that the supervisor knows of the loss before drivers are asked again.
+_RETRY_S = 0.6
+# Drivers may stop the whole interpreter while they open a device that does not answer.
+_PATIENCE_S = 30
 _HAND_OVER_S = 0.5
 _SILENT_S = 1.0
 _SILENT_PERIODS = 3
@@ -97,7 +100,7 @@ class Camera:
         self._reason = ""
         self._heard_at = 0.0
         self._silent = False
-        self._missed = 0
+        self._missed: int | None = None
         self._last = PupilTime(-9e9)
         self._steps = clock.steps
         self._frames = 0
@@ -151,7 +154,7 @@ class Camera:
     def _begin(self, info: StreamInfo) -> None:
         self._info = info
         self._heard_at = time.monotonic()
-        self._missed = 0
+        self._missed = None
         self._reason = ""
         self._lane.announce("streaming", info)
         _log.info("%s: streaming from %s (%s)", self._stream, info.device, info.serial)
@@ -185,8 +188,7 @@ class Camera:
         except SourceError as error:
             self._info = None
             self._source.close()
-            if not isinstance(error, DeviceLost):
-                self._retry_at = time.monotonic() + _RETRY_S
+            self._retry_at = time.monotonic() + _RETRY_S
             self._lose(error)
             return
         now = time.monotonic()
@@ -204,7 +206,8 @@ class Camera:
 
     def _deliver(self, frame: Frame) -> None:
         so_far = self._source.stats().missed
-        missed, self._missed = so_far - self._missed, so_far
+        # What was made before the first frame that was asked for is not missed.
+        missed, self._missed = so_far - (so_far if self._missed is None else self._missed), so_far
         # Read before the epoch: a jump in between is then seen with the next frame, and never overlooked.
         steps = self._clock.steps
         timestamp = self._clock.to_pupil(frame.captured_ns)
@@ -256,6 +259,7 @@ class Camera:
         source = self._source.stats()
         return {
             "state": self._state,
+            "patience_s": None if self._info else _PATIENCE_S,
             "reason": self._reason,
             "device": self._info.device if self._info else "",
             "serial": self._info.serial if self._info else "",
@@ -279,13 +283,13 @@ class Camera:
 
     def close(self) -> None:
         """Give everything back, after what a recording is still owed was handed over, if that can be done soon."""
-        if self._opening is None:
-            # A device that is just being opened is given back by the end of the process.
-            self._source.close()
         deadline = time.monotonic() + _HAND_OVER_S
         while self._lane.held and time.monotonic() < deadline:
             self._wait.poll(10)
             self._lane.turn()
+        if self._opening is None:
+            # A device that is just being opened is given back by the end of the process.
+            self._source.close()
         for peer in (self._lane, self._publisher, self._pusher, self._notifications):
             peer.close()
 

@@ -45,7 +45,7 @@ def run_demo(config: Config, seconds: float, say: Callable[[str], None]) -> dict
 
 def _write_all_truth(config: Config, folder: Path) -> None:
     """Write what the simulated wearer really did into ``truth/`` of a recording, one row for each frame."""
-    for name in stream_figures(folder):
+    for name in (name for name, stream in config.enabled_streams.items() if stream.source == "simulated"):
         frames = recorded_frames(folder, name)
         options = config.streams[name].options
         write_truth(folder / "truth", name, options, frames["captured_ns"], frames["timestamp"])

@@ -36,7 +36,8 @@ class ManagedProcess:
     """Runs ``python -m <module> <arguments>`` and keeps it running.
 
     A process that dies is started again, at once the first time and then with growing pauses; after five deaths in a
-    minute it is ``failed`` and tried again every half minute. One that shows no heartbeat for three seconds is killed.
+    minute it is ``failed`` and tried again every half minute. One that shows no heartbeat for three seconds is killed,
+    unless its last one asked for more patience (``patience_s``).
     ``arguments`` is called before each start. ``on_change`` is called whenever ``state`` changes.
     """
 
@@ -176,7 +177,8 @@ class ManagedProcess:
         try:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", self._module, *self._arguments(),
-                stdin=asyncio.subprocess.PIPE, pass_fds=(writer,), env=environment, start_new_session=True,
+                stdin=asyncio.subprocess.PIPE, stdout=sys.stderr.fileno(), pass_fds=(writer,), env=environment,
+                start_new_session=True,
             )  # fmt: skip
         except OSError as error:
             _log.error("%s cannot be started: %s", self.name, error)
@@ -203,7 +205,7 @@ class ManagedProcess:
         )
         try:
             while True:
-                limit = _START_S if self.state == "starting" else _HUNG_S
+                limit = _START_S if self.state == "starting" else self.stats.get("patience_s") or _HUNG_S
                 try:
                     line = await asyncio.wait_for(stream.readline(), limit)
                 except TimeoutError:
@@ -225,6 +227,7 @@ class ManagedProcess:
     def _on_status(self, message: dict[str, Any]) -> None:
         if "ready" in message:
             self.info = message["ready"]
+            self.stats = {"patience_s": _START_S}
             self._set("ready")
             self._was_ready = True
             self._first_news.set()

@@ -20,10 +20,10 @@ __all__ = ["describe", "recorded_frames", "stream_figures"]
 
 
 def stream_figures(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return ``{stream: {received, written, dropped, fps}}`` of the videos of a recording made by gazed.
+    """Return ``{stream: {received, written, dropped, fps}}`` of the videos and the sound of a recording made by gazed.
 
-    ``received`` and ``written`` count frames, ``dropped`` is the sum over all reasons, ``fps`` is measured between the
-    first and the last frame on disk.
+    ``received`` and ``written`` count frames or blocks of sound, ``dropped`` is the sum over all reasons, ``fps`` is
+    measured between the first and the last one on disk.
 
     Raises:
         NotARecording: the folder has no manifest.
@@ -37,7 +37,7 @@ def stream_figures(folder: Path) -> dict[str, dict[str, Any]]:
             "fps": _rate(report.written, report.first, report.last),
         }
         for name, report in Manifest.load(folder).streams.items()
-        if report.kind == "video"
+        if report.kind != "data"
     }
 
 

@@ -56,7 +56,7 @@ def test_config_show_and_check():
     assert (shown["daemon"]["port"], shown["recorder"]["mode"]) == (5, "h264")
     assert "[streams.eye0]" in run("config", "show").output
     checked = one_object(run("config", "check", "--profile", "simulated", "--json"))
-    assert checked == {"ok": True, "streams": ["world", "eye0", "eye1"]}
+    assert checked == {"ok": True, "streams": ["world", "eye0", "eye1", "audio"]}
 
 
 def test_a_camera_option_that_does_not_exist_is_refused_with_its_stream():
@@ -78,9 +78,11 @@ def test_an_error_is_text_with_a_hint_or_one_object():
 
 def test_devices_lists_the_sources():
     listed = one_object(run("devices", "--json"))
-    assert {"file", "simulated"} <= set(listed["sources"])
-    assert listed["problems"] == {}
-    assert "installed sources: file, simulated" in run("devices").output
+    assert {"file", "simulated", "uvc", "v4l2", "microphone"} <= set(listed["sources"])
+    assert {"Simulated world camera", "Simulated microphone"} <= {device["name"] for device in listed["devices"]}
+    # A machine without a sound system has no microphones and says why.
+    assert set(listed["problems"]) <= {"microphone"}
+    assert "installed sources: file, microphone, network" in run("devices").output
 
 
 @pytest.mark.parametrize("command", [["status"], ["record", "stop"]])

@@ -44,7 +44,7 @@ def test_later_layers_win(tmp_path):
     config = load_config("simulated-200hz", file, {"daemon": {"port": 2}})
     assert (config.daemon.port, config.daemon.listen) == (2, "0.0.0.0")  # noqa: S104
     assert config.streams["eye0"].options["fps"] == 200
-    assert list(config.enabled_streams) == ["world", "eye0"]
+    assert list(config.enabled_streams) == ["world", "eye0", "audio"]
 
 
 def test_options_are_merged_for_one_source_and_replaced_by_another():

@@ -28,19 +28,27 @@ def one_object(process):
     return json.loads(out)
 
 
+def loud(samples):
+    return np.flatnonzero(np.abs(samples[:, 0].astype(int)) > 10_000)
+
+
 def test_demo_records_verifies_and_knows_the_truth(tmp_path):
     result = one_object(start("demo", "--seconds", "1", "--recordings", tmp_path, "--json"))
     assert result["verified"] is True
-    assert set(result["streams"]) == {"world", "eye0", "eye1"}
+    assert set(result["streams"]) == {"world", "eye0", "eye1", "audio"}
     folder = Path(result["recording"])
     assert folder.is_relative_to(tmp_path)
     recording = Recording(folder)
-    for name, stream in result["streams"].items():
+    for stream in result["streams"].values():
         assert stream["received"] == stream["written"] > 0
         assert stream["dropped"] == 0
+    for name in ("world", "eye0", "eye1"):
         truth = np.load(folder / "truth" / f"{name}_truth.npy")
         assert np.array_equal(truth["timestamp"], recording.timestamps(name))
     assert [annotation["label"] for annotation in recording.annotations()] == ["half time"]
+    clicks = np.concatenate([block.timestamp + loud(block.samples) / 48_000 for block in recording.sound()])
+    assert len(clicks)
+    assert np.abs(clicks - np.round(clicks)).max() < 1.1e-3
 
 
 def test_demo_that_is_terminated_leaves_no_process_behind(tmp_path):

@@ -3,8 +3,8 @@
 import pytest
 
 from gazed.config import load_config
-from gazed.errors import DaemonError
-from gazed.sources import StreamPlan, controller_loads, plan_streams, refuse_ambiguous
+from gazed.errors import ConfigError, DaemonError
+from gazed.sources import StreamPlan, check_sources, controller_loads, plan_streams, refuse_ambiguous
 
 
 def camera(stream, reserves, controller="usb1", path=""):
@@ -17,6 +17,7 @@ def test_the_plan_names_the_device_of_each_stream():
         ("world", "Simulated world camera"),
         ("eye0", "Simulated right eye camera"),
         ("eye1", "Simulated left eye camera"),
+        ("audio", "Simulated microphone"),
     ]
     assert not any(plan.code for plan in plans)
 
@@ -47,3 +48,10 @@ def test_chance_never_decides_which_camera_a_stream_gets():
     with pytest.raises(DaemonError, match=r"eye0 and streams\.eye1 both take Pupil Cam \(1, 1-4\)"):
         refuse_ambiguous([camera("eye0", 1, path="1-4"), camera("eye1", 1, path="1-4")])
     refuse_ambiguous([camera("eye0", 1, path="1-4"), camera("eye1", 1, path="1-5")])
+
+
+@pytest.mark.parametrize(("stream", "source"), [("world", "tone"), ("audio", "simulated")])
+def test_a_stream_takes_only_sources_of_its_kind(stream, source):
+    config = load_config("simulated", overrides={"streams": {stream: {"source": source, "options": {}}}})
+    with pytest.raises(ConfigError, match=rf"streams\.{stream}: source '{source}' delivers .*'{stream}'"):
+        check_sources(config)
