@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
-import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +16,7 @@ from usbcam import SET_CUR, Camera, Server, read_counter
 
 from gazed.config import load_config
 from gazed.errors import StartFailed
-from gazed.testing import pid_of, wait_for
+from gazed.testing import wait_for
 from gazed.trial import Trial
 from gazed_recorder.manifest import Manifest, StreamReport
 from gazed_recorder.reader import Recording
@@ -26,6 +24,7 @@ from gazed_recorder.verify import verify
 
 FPS = 200
 PERIOD_S = 1 / FPS
+PU, GAIN, GAMMA = 2, 4, 9
 
 
 @contextmanager
@@ -59,7 +58,8 @@ def assert_every_image_has_its_own_time(folder: Path, stream: str, camera: Camer
     assert (np.diff(numbers) > 0).all()
     assert (np.diff(stamps) > 0).all()
     errors = stamps - np.array([camera.truth[number] / 1e9 for number in numbers.tolist()])
-    assert np.abs(errors - np.median(errors)).max() < PERIOD_S / 2
+    assert 0 < np.median(errors) < PERIOD_S
+    assert np.abs(errors - np.median(errors)).max() < 0.8 * PERIOD_S
     absent = int(numbers[-1] - numbers[0]) + 1 - len(numbers)
     assert absent == report.missed + sum(report.dropped.values()) + report.lost
     assert len(numbers) == report.written
@@ -91,26 +91,15 @@ def test_ten_thousand_images_sit_at_their_own_times_or_are_counted_as_missing(
     assert {manifest.streams[eye].info["serial"] for eye in ("eye0", "eye1")} == {"A", "B"}
 
 
-def test_controls_are_set_and_what_the_camera_refused_is_told(usb: Callable[..., Server], tmp_path: Path) -> None:
-    camera = Camera()
-    camera.faults.stall.add((SET_CUR, 4))
-    usb(camera)
-    wanted = {"Auto Exposure Mode": 1, "Gamma": 200, "Gain": 7}
-    with eyes(tmp_path, eye0={"controls": wanted}) as daemon:
-        folder = Path(daemon.remote.start("controls").rec_path)
-        daemon.remote.stop()
-    controls = assert_sound(folder).streams["eye0"].info["controls"]
-    assert (controls["Auto Exposure Mode"], controls["Gamma"], controls["Gain"]) == (1, 200, 0)
-    assert (camera.knobs[1, 2].value, camera.knobs[2, 9].value, camera.knobs[2, 4].value) == (1, 200, 0)
-
-
 def test_a_camera_pulled_out_while_recording_comes_back_as_what_it_was(
     usb: Callable[..., Server], tmp_path: Path
 ) -> None:
     pulled, other = Camera(serial="A"), Camera(serial="B")
+    pulled.faults.stall.add((SET_CUR, GAIN))
     server = usb(pulled, other)
+    controls = {"Auto Exposure Mode": 1, "Gamma": 200, "Gain": 7}
     with (
-        eyes(tmp_path, eye0={"serial": "A", "controls": {"Gamma": 200}}, eye1={"serial": "B"}) as daemon,
+        eyes(tmp_path, eye0={"serial": "A", "controls": controls}, eye1={"serial": "B"}) as daemon,
         daemon.remote.subscribe("notify.camera.") as events,
     ):
         folder = Path(daemon.remote.start("pulled").rec_path)
@@ -122,7 +111,7 @@ def test_a_camera_pulled_out_while_recording_comes_back_as_what_it_was(
         assert lost["timestamp"] - out_at < 1.0
         assert "unplugged" in lost["reason"]
         wait_for(lambda: daemon.remote.status()["streams"]["eye0"]["state"] == "lost")
-        pulled.knobs[2, 9].value = 100
+        pulled.knobs[PU, GAMMA].value = 100
         server.plug(0)
         back_at = daemon.remote.time()
         found = events.receive(10).payload
@@ -131,9 +120,10 @@ def test_a_camera_pulled_out_while_recording_comes_back_as_what_it_was(
         again = len(pulled.truth)
         wait_for(lambda: len(pulled.truth) > again + 200)
         daemon.remote.stop()
-    assert pulled.knobs[2, 9].value == 200
     manifest = assert_sound(folder)
     eye0, eye1 = manifest.streams["eye0"], manifest.streams["eye1"]
+    assert pulled.knobs[PU, GAMMA].value == 200
+    assert eye0.info["controls"].items() >= {"Auto Exposure Mode": 1, "Gamma": 200, "Gain": 0}.items()
     assert eye0.gap_count >= 1
     assert recorded(folder, "eye0")[0][-1] > again
     assert_every_image_has_its_own_time(folder, "eye1", other, eye1)
@@ -167,7 +157,10 @@ def test_a_camera_that_cannot_be_had_says_why_and_is_used_as_soon_as_it_can_be(
         server.cameras[0] = camera
         server.plug(0)
 
-    with eyes(tmp_path, eye0={"serial": "A"}, eye1={"serial": "B"}) as daemon:
+    with (
+        eyes(tmp_path, eye0={"path": "1-1"}, eye1={"path": "1-2"}) as daemon,
+        daemon.remote.subscribe("logging.") as log,
+    ):
         folder = Path(daemon.remote.start("cannot be had").rec_path)
 
         def says(reason: str) -> None:
@@ -193,6 +186,7 @@ def test_a_camera_that_cannot_be_had_says_why_and_is_used_as_soon_as_it_can_be(
         replace(good)
         wait_for(lambda: "SIGSEGV" in daemon.remote.status()["processes"]["eye0"]["reason"])
         good.faults.strings = True
+        wait_for(lambda: (line := log.receive(5)) and "SIGSEGV" in str(line.payload))
         streams()
 
         replace(Camera(serial="A", bulk=True))
@@ -214,19 +208,3 @@ def test_two_cameras_that_fit_are_listed_and_neither_is_taken(usb: Callable[...,
     assert "A" in refusal.value.message
     assert "B" in refusal.value.message
     assert "1-2" in refusal.value.message
-
-
-def test_a_killed_camera_process_says_of_what_and_the_other_stream_goes_on(
-    usb: Callable[..., Server], tmp_path: Path
-) -> None:
-    other = Camera(serial="B")
-    usb(Camera(serial="A"), other)
-    with eyes(tmp_path, eye0={"serial": "A"}, eye1={"serial": "B"}) as daemon:
-        folder = Path(daemon.remote.start("killed").rec_path)
-        os.kill(pid_of(daemon, "eye0"), signal.SIGFPE)
-        process = wait_for(lambda: (p := daemon.remote.status()["processes"]["eye0"])["restarts"] and p)
-        assert "SIGFPE" in process["reason"]
-        wait_for(lambda: daemon.remote.status()["streams"]["eye0"]["state"] == "streaming")
-        daemon.remote.stop()
-    manifest = assert_sound(folder)
-    assert_every_image_has_its_own_time(folder, "eye1", other, manifest.streams["eye1"])
