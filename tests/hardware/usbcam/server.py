@@ -1,20 +1,16 @@
 """A USB/IP server that exports emulated cameras: to a kernel with vhci-hcd, and to ``shim/usbfs.c``.
 
-    python -m usbcam.server [--host 127.0.0.1] [--port 3240] [--cameras 2]      (in tests/hardware)
-
 Protocol: the kernel's Documentation/usb/usbip_protocol.rst, version 1.1.1.
 """
 
 from __future__ import annotations
 
-import argparse
 import errno
 import shutil
 import socket
 import struct
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -82,7 +78,7 @@ class Server:
         """Pull a camera's cable: its requests end with ENODEV, and it is seen no more."""
         with self._lock:
             self._numbers.pop(index)
-        for link in [link for link in self._links if link.index == index]:
+        for link in [link for link in list(self._links) if link.index == index]:
             link.cut()
         with self.cameras[index].lock:
             self.cameras[index].set_interface(1, 0)
@@ -116,7 +112,9 @@ class Server:
         if (kind, request) == _CLAIM:
             if not value:
                 link.claims.discard(interface)
-            elif any(interface in other.claims for other in self._links if other.index == link.index and other != link):
+            elif any(
+                interface in other.claims for other in list(self._links) if other.index == link.index and other != link
+            ):
                 return -errno.EBUSY
             else:
                 link.claims.add(interface)
@@ -236,20 +234,3 @@ def _read(sock: socket.socket, size: int) -> bytes:
             raise EOFError
         data += part
     return bytes(data)
-
-
-def _main() -> None:
-    parser = argparse.ArgumentParser(description="Export emulated cameras over USB/IP until interrupted.")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=3240)
-    parser.add_argument("--cameras", type=int, default=1)
-    wanted = parser.parse_args()
-    cameras = [Camera(f"Pupil Cam2 ID{i}", f"EMU{i:04}") for i in range(wanted.cameras)]
-    with Server(cameras, host=wanted.host, port=wanted.port) as server, suppress(KeyboardInterrupt):
-        print(f"port {server.port}, USBSHIM={server.root}", flush=True)
-        while True:
-            time.sleep(3600)
-
-
-if __name__ == "__main__":
-    _main()
