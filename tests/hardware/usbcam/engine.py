@@ -18,14 +18,16 @@ from typing import Literal
 
 from usbcam.model import MICROFRAME, Camera
 
-__all__ = ["Engine", "Urb"]
+__all__ = ["Engine", "Kind", "Urb"]
+
+Kind = Literal["control", "iso", "bulk", "interrupt"]
 
 
 @dataclass(eq=False)
 class Urb:
     """One request. ``status`` becomes 0 or a negative errno; ``packets`` are [length, actual length, status]."""
 
-    kind: Literal["control", "iso", "bulk", "interrupt"]
+    kind: Kind
     tag: int
     inwards: bool
     length: int

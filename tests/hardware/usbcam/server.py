@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from usbcam.descriptors import bytes_a_microframe
-from usbcam.engine import Engine, Urb
+from usbcam.engine import Engine, Kind, Urb
 from usbcam.model import Camera
 from usbcam.sysfs import SysTree
 
@@ -197,7 +197,9 @@ class _Link:
                 data = b"" if direction or length <= 0 else _read(self._sock, length)
                 raw = _read(self._sock, 16 * count) if 0 < count < 4096 else b""
                 packets = [[size, 0, 0] for _, size, _, _ in struct.iter_unpack(">IIII", raw)]
-                kind = "control" if endpoint == 0 else "iso" if packets else "bulk" if endpoint == 1 else "interrupt"
+                kind: Kind = (
+                    "control" if endpoint == 0 else "iso" if packets else "bulk" if endpoint == 1 else "interrupt"
+                )
                 urb = Urb(kind, tag, bool(direction), length, self._reply, head[40:48], data, packets)
                 self._live[tag] = urb
                 self.engine.submit(urb)
