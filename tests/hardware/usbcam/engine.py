@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import heapq
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -72,8 +73,10 @@ class Engine:
                     queued = any(other.kind == "iso" for other in self._live if other is not urb)
                     urb.start = max(self._next_iso, now) if queued else now
                     self._next_iso = urb.start + len(urb.packets) * MICROFRAME
+                    polled = self._camera.faults.polled_s
                     # Transfers end in order, also where the delay has just become shorter.
-                    self._due = max(self._due, self._next_iso + self._camera.faults.late_s)
+                    due = math.ceil(self._next_iso / polled) * polled if polled else self._next_iso
+                    self._due = max(self._due, due)
                     self._push(self._due, urb)
                 elif urb.kind == "bulk":
                     self._push(now, urb)

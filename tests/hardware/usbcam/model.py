@@ -91,8 +91,8 @@ class Faults:
     """Frames of which the second half of the JPEG is missing."""
     garbage: Callable[[int], bool] = _never
     """Frames that are no JPEG at all."""
-    late_s: float = 0.0
-    """How long the host takes to notice that a transfer has ended: a busy machine."""
+    polled_s: float = 0.0
+    """How often the host looks for transfers that have ended, on a busy machine; 0: it is told at once."""
     drop_packet: float = 0.0
     """Probability that an isochronous packet is lost."""
     pts: bool = True
