@@ -39,7 +39,7 @@ _BIN16 = struct.Struct(">BH")
 _BIN32 = struct.Struct(">BI")
 _BIN8 = [bytes((0xC4, size)) for size in range(256)]
 # The names of video and sound files: Pupil Player would take a log of such a name for one.
-_RESERVED = re.compile(r"(world|eye\d|audio)")
+_RESERVED = re.compile(r"(world|eye\d|audio|sound)")
 _LENGTH_BYTES = {0xD9: 1, 0xDA: 2, 0xDB: 4, 0xC4: 1, 0xC5: 2, 0xC6: 4}
 
 

@@ -8,12 +8,15 @@ from typing import Literal
 
 import xxhash
 
+from gazed_bus.frame import AUDIO
 from gazed_recorder.atomic import WRITING
 from gazed_recorder.classic import write_pupil_data
 from gazed_recorder.errors import DamagedFile
 from gazed_recorder.folder import LOCK
 from gazed_recorder.info import USER_INFO, write_info_csv, write_intrinsics, write_player_info, write_user_info
+from gazed_recorder.layout import is_recorded, stream_parts
 from gazed_recorder.manifest import MANIFEST, FileSum, Manifest
+from gazed_recorder.player_sound import write_player_sound
 from gazed_recorder.space import RESERVE
 
 __all__ = ["file_sum", "finish"]
@@ -34,9 +37,9 @@ def finish(
 
     Returns what could not be made because a stream is damaged; empty for every recording that was closed in good order.
 
-    ``hurry`` is asked now and then; once it says yes, ``pupil_data`` and the checksums that are still to come are left
-    out. The manifest tells so. ``keep`` are promises of earlier that stand, whatever the files hold now. If this
-    raises, the folder stays in state ``recording`` and ``repair`` completes it.
+    ``hurry`` is asked now and then; once it says yes, ``pupil_data``, the sound for players and the checksums that are
+    still to come are left out. The manifest tells so. ``keep`` are promises of earlier that stand, whatever the files
+    hold now. If this raises, the folder stays in state ``recording`` and ``repair`` completes it.
 
     Raises:
         OSError: something cannot be written.
@@ -57,6 +60,13 @@ def finish(
         skipped = error.message
     if skipped:
         manifest.events.append({"event": "pupil-data-skipped", "reason": skipped})
+    try:
+        skipped = write_player_sound(folder, stream_parts(folder).get(AUDIO, ()), hurry)
+    except DamagedFile as error:
+        problems.append(error.message)
+        skipped = error.message
+    if skipped:
+        manifest.events.append({"event": "player-sound-skipped", "reason": skipped})
     manifest.files = {
         path.name: file_sum(path, whole=not hurry())
         for path in sorted(folder.iterdir())
@@ -68,12 +78,12 @@ def finish(
 
 
 def file_sum(path: Path, *, whole: bool = True) -> FileSum:
-    """Return size and checksum of a file; an mp4 has none as a whole, for each of its frames has one.
+    """Return size and checksum of a file; a recorded mp4 has none as a whole, for each of its frames has one.
 
     Raises:
         OSError: it cannot be read.
     """
-    if not whole or path.suffix == ".mp4":
+    if not whole or is_recorded(path.name):
         return FileSum(path.stat().st_size, "")
     digest = xxhash.xxh3_128()
     with path.open("rb") as file:

@@ -6,22 +6,44 @@ import re
 from pathlib import Path
 
 from gazed_bus.frame import AUDIO
+from gazed_recorder.manifest import MANIFEST
 
-__all__ = ["OWN_MP4", "log_names", "stream_parts", "video_parts"]
+__all__ = ["OWN_STEM", "SOUND", "is_recorded", "is_sound", "log_names", "stem_of", "stream_parts", "video_parts"]
 
-OWN_MP4 = re.compile(rf"(world|eye\d|{AUDIO})(?:_(\d{{3,}}))?\.mp4")
+SOUND = "sound"
+"""What the files of the stream ``audio`` are called: players take ``audio*.mp4``, and Pupil Player ends on FLAC."""
+OWN_STEM = re.compile(rf"(world|eye\d|{AUDIO}|{SOUND})(?:_(\d{{3,}}))?")
+
+
+def stem_of(stream: str) -> str:
+    """Return the stem of the first part of a stream."""
+    return SOUND if stream == AUDIO else stream
+
+
+def is_recorded(name: str) -> bool:
+    """Tell whether a file of ours of this name is a part, as it was recorded: an mp4 whose frames have checksums."""
+    return name.endswith(".mp4") and not name.startswith(AUDIO)
+
+
+def is_sound(stem: str) -> bool:
+    """Tell whether the part of this stem holds sound, of ours or of Pupil Capture's."""
+    return stem.startswith((SOUND, AUDIO))
 
 
 def stream_parts(folder: Path) -> dict[str, list[str]]:
-    """Return the stems of video and sound in a folder, for each stream in the order of recording (world, world_001)."""
+    """Return the stems of video and sound in a folder, for each stream in the order of recording (world, world_001).
+
+    ``audio*.mp4`` is the sound of a recording of Pupil Capture's; beside a manifest it is a copy for players.
+    """
     found = sorted(
         (match[1], int(match[2] or 0), path.stem)
-        for path in folder.iterdir()
-        if (match := OWN_MP4.fullmatch(path.name)) and path.is_file()
+        for path in folder.glob("*.mp4")
+        if (match := OWN_STEM.fullmatch(path.stem)) and path.is_file()
     )
     streams: dict[str, list[str]] = {}
-    for stream, _, stem in found:
-        streams.setdefault(stream, []).append(stem)
+    for name, _, stem in found:
+        if name != AUDIO or not (folder / MANIFEST).exists():
+            streams.setdefault(AUDIO if name == SOUND else name, []).append(stem)
     return streams
 
 

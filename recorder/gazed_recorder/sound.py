@@ -15,10 +15,11 @@ from gazed_recorder.part import TrackPart
 from gazed_recorder.records import FrameRecord
 from gazed_recorder.refused import NotSound
 
-__all__ = ["SoundPart", "follow"]
+__all__ = ["LAYOUTS", "SoundPart", "follow"]
 
 _LARGEST_STEP_S = 0.1
-_LAYOUTS = dict(enumerate(("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1"), 1))
+LAYOUTS = dict(enumerate(("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1"), 1))
+"""Libav's name of the layout, by the number of channels."""
 
 
 def follow(
@@ -47,7 +48,7 @@ class SoundPart(TrackPart):
         # Libav's muxer writes no block: it shapes the encoder for mp4 and describes the codec in its header.
         self._container = av.open(header, "w", format="mp4", options={"movflags": "empty_moov"})
         try:
-            self._layout = _LAYOUTS[channels]
+            self._layout = LAYOUTS[channels]
             options = {"frame_size": str(samples)}
             stream = self._container.add_stream("flac", rate, layout=self._layout, format="s16", options=options)
             self._container.start_encoding()

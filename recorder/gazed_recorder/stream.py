@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from gazed_bus.frame import StreamInfo
 from gazed_bus.lane import Ended, FrameHeader
 from gazed_recorder.encoder import EncodedPart
+from gazed_recorder.layout import stem_of
 from gazed_recorder.manifest import Gap, Mode, Part, StreamReport, codec_of
 from gazed_recorder.mp4_write import LONGEST_GAP, mjpeg_track
 from gazed_recorder.part import TrackPart, next_stem
@@ -177,7 +178,7 @@ class StreamWriter:
         if self._part and (shape != self._shape or self._is_cut_off(self._part, header)):
             self._close_part(self._part)
         if self._part is None:
-            stem = next_stem(self._folder, self.stream)
+            stem = next_stem(self._folder, stem_of(self.stream))
             self._part = self._new_part(stem, header, info)
             self._shape = shape
             self.report.parts.append(Part(file=f"{stem}.mp4", codec=codec_of(self.stream, self._mode)))

@@ -19,6 +19,7 @@ from gazed_recorder.datalog import DatumLog
 from gazed_recorder.finish import finish
 from gazed_recorder.folder import make_folder
 from gazed_recorder.info import write_player_info, write_user_info
+from gazed_recorder.layout import stem_of
 from gazed_recorder.manifest import ClockReading, Gap, Manifest, Part, StreamReport, codec_of, kind_of
 from gazed_recorder.mp4_boxes import mjpeg_track
 from gazed_recorder.part import TrackPart
@@ -123,7 +124,7 @@ def _record_stream(
     folder: Path, stream: str, numbers: list[int], parts: int, report: StreamReport, still_open: ExitStack
 ) -> None:
     for number in range(parts):
-        stem = f"{stream}_{number:03d}" if number else stream
+        stem = f"{stem_of(stream)}_{number:03d}" if number else stem_of(stream)
         part = _new_part(folder, stem, stream)
         for at in range(number * len(numbers) // parts, (number + 1) * len(numbers) // parts):
             index = numbers[at]

@@ -15,6 +15,7 @@ import msgpack
 import numpy as np
 
 from gazed_bus.errors import MessageError
+from gazed_bus.frame import AUDIO
 from gazed_recorder.arrays import read_array
 from gazed_recorder.atomic import WRITING
 from gazed_recorder.classic import PUPIL_DATA, classic_name
@@ -22,8 +23,9 @@ from gazed_recorder.datalog import STAMP_DTYPE, PldataReader, check_datum
 from gazed_recorder.errors import DamagedFile, NotARecording
 from gazed_recorder.finish import file_sum
 from gazed_recorder.info import INFO_CSV, PLAYER_INFO, USER_INFO, of_manifest
-from gazed_recorder.layout import OWN_MP4, log_names, stream_parts
+from gazed_recorder.layout import OWN_STEM, log_names, stream_parts
 from gazed_recorder.manifest import MANIFEST, MOST_GAPS, Manifest, StreamReport, kind_of
+from gazed_recorder.player_sound import played_stem
 from gazed_recorder.space import RESERVE
 from gazed_recorder.verify_part import PartCheck, check_part
 
@@ -100,6 +102,7 @@ class _Verifier:
             if self.manifest is None and (self.folder / f"{stream}.intrinsics").exists():
                 self.collect(self.check_intrinsics, stream)
         self.collect(self.check_pupil_data, logs)
+        self.collect(self.check_player_sound, tracks.get(AUDIO, []))
         self.collect(self.check_user_info)
         self.collect(self.check_files)
         self.progress(1.0)
@@ -262,6 +265,15 @@ class _Verifier:
             if wanted.get(key, 0) != found.get(key, 0):
                 yield f"{PUPIL_DATA}: {found.get(key, 0)} datums under {key}, wanted {wanted.get(key, 0)}"
 
+    def check_player_sound(self, stems: list[str]) -> Iterator[str]:
+        if self.manifest is None or self.manifest.state == "recording":
+            return
+        skipped = any(event.get("event") == "player-sound-skipped" for event in self.manifest.events)
+        for stem in map(played_stem, stems):
+            if skipped and not (self.folder / f"{stem}_timestamps.npy").exists():
+                continue
+            yield from check_part(self.folder, stem, ours=False, deep=self.deep, seen=self.seen).problems
+
     def check_user_info(self) -> Iterator[str]:
         path = self.folder / USER_INFO
         if self.manifest is None or not path.is_file():
@@ -284,7 +296,9 @@ class _Verifier:
             for name in sorted(self.own_files() - self.manifest.files.keys()):
                 yield f"{name}: {MANIFEST} does not name it among its files"
         for path in sorted(self.folder.iterdir()):
-            if (match := _PLAYED.fullmatch(path.name)) and not OWN_MP4.fullmatch(path.name):
+            if (match := _PLAYED.fullmatch(path.name)) and not (
+                path.suffix == ".mp4" and OWN_STEM.fullmatch(path.stem)
+            ):
                 yield f"{path.name}: players take it for a part of {match[1] or match[2]}; move it into a sub-folder"
         for name, promised in self.manifest.files.items():
             path = self.folder / name
@@ -303,6 +317,8 @@ class _Verifier:
         logs = [(f"{name}.pldata", name) for name in log_names(self.folder)]
         arrays = {f"{stem}_frames.npy" for _, stem in tracks} | {f"{name}_timestamps.npy" for _, name in tracks + logs}
         names = {file for file, _ in tracks + logs} | arrays | {PLAYER_INFO, INFO_CSV, PUPIL_DATA}
+        played = [played_stem(stem) for stem in stream_parts(self.folder).get(AUDIO, ())]
+        names |= {f"{stem}{end}" for stem in played for end in (".mp4", "_timestamps.npy")}
         names |= {f"{stream}.intrinsics" for stream in stream_parts(self.folder)}
         return {name for name in names if (self.folder / name).is_file()}
 

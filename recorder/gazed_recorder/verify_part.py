@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gazed_recorder.arrays import read_array
 from gazed_recorder.datalog import STAMP_DTYPE
 from gazed_recorder.errors import DamagedFile
-from gazed_recorder.manifest import kind_of
+from gazed_recorder.layout import is_sound
 from gazed_recorder.mp4_boxes import Track, index
 from gazed_recorder.mp4_scan import Mp4Scan, scan
 from gazed_recorder.part import part_files
@@ -130,7 +130,7 @@ def _has_its_index(found: Mp4Scan) -> bool:
 
 def _read_mp4(check: PartCheck, path: Path, ours: bool, deep: bool, seen: Callable[[int], None]) -> None:
     """Demux, and decode if it is ``deep``, the way a player does."""
-    sound = kind_of(path.stem.partition("_")[0]) == "audio"
+    sound = is_sound(path.stem)
     times = _wanted_times(check, sound) if ours else np.zeros(0, np.int64)
     packets, zero = 0, 0
     try:

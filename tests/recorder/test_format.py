@@ -16,9 +16,9 @@ from gazed_recorder.testing import make_recording
 TEXT = (Path(__file__).parents[2] / "recorder" / "FORMAT.md").read_text()
 NAMES = {
     "<camera>": r"(world|eye\d)",
-    "<part>": r"(world|eye\d|audio)(_\d{3})?",
-    "<log>": r"(?!world|eye\d|audio)[a-z0-9_-]+",
-    r"\*": r".+",
+    "<part>": r"(world|eye\d|sound)(_\d{3})?",
+    "<log>": r"(?!world|eye\d|audio|sound)[a-z0-9_-]+",
+    r"\*": r".*",
 }
 
 

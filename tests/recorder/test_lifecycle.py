@@ -389,7 +389,7 @@ def test_sound_goes_on_where_a_killed_recorder_stopped(with_sound: Stage) -> Non
     with_sound.ask("should_stop", "b")
     with_sound.hear("stopped", "b")
     assert accounts(folder, AUDIO) == (62, 62, {}, 0)
-    assert [part.file for part in Manifest.load(folder).streams[AUDIO].parts] == ["audio.mp4", "audio_001.mp4"]
+    assert [part.file for part in Manifest.load(folder).streams[AUDIO].parts] == ["sound.mp4", "sound_001.mp4"]
     blocks = [block.samples.tobytes() for block in Recording(folder).sound()]
     assert blocks == [make_sound(number) for number in range(62)]
     assert [problem for problem in verify(folder).problems if AUDIO in problem] == []

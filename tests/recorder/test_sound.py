@@ -21,14 +21,17 @@ from gazed.summary import describe, recorded_frames
 from gazed_bus.frame import AUDIO, PayloadFormat, StreamInfo
 from gazed_bus.lane import FrameHeader
 from gazed_recorder.errors import DamagedFile
+from gazed_recorder.finish import finish
+from gazed_recorder.layout import SOUND
 from gazed_recorder.manifest import Manifest, StreamReport
 from gazed_recorder.mp4_boxes import preamble
 from gazed_recorder.mp4_scan import scan
 from gazed_recorder.part import repair_part
+from gazed_recorder.player_sound import write_player_sound
 from gazed_recorder.reader import Recording
 from gazed_recorder.records import FrameRecord
 from gazed_recorder.refused import NotSound
-from gazed_recorder.repair import repair
+from gazed_recorder.repair import repair, settle
 from gazed_recorder.sound import SoundPart
 from gazed_recorder.sound_read import read_sound
 from gazed_recorder.stream import StreamWriter
@@ -52,7 +55,7 @@ def write(part: SoundPart, sound: npt.NDArray[np.int16]) -> None:
         part.write(FrameRecord(number, float("nan"), number, number, 50 + number * length, 0), block.tobytes())
 
 
-def heard(folder: Path, stem: str = AUDIO) -> npt.NDArray[np.int16]:
+def heard(folder: Path, stem: str = SOUND) -> npt.NDArray[np.int16]:
     blocks = read_sound(folder / f"{stem}.mp4", np.load(folder / f"{stem}_timestamps.npy"))
     return np.array([block.samples for block in blocks])
 
@@ -70,26 +73,26 @@ def demuxed(path: Path) -> list[tuple[int, int]]:
 def test_what_comes_is_what_is_heard(tmp_path_factory, seed, blocks, channels, rate, samples):
     folder = tmp_path_factory.mktemp("s")
     sound = noise(seed, blocks, channels, samples)
-    part = SoundPart(folder, AUDIO, rate, samples, channels)
+    part = SoundPart(folder, SOUND, rate, samples, channels)
     write(part, sound)
     assert np.array_equal(heard(folder), sound)
     part.close()
     part.close()
     assert np.array_equal(heard(folder), sound)
-    assert demuxed(folder / "audio.mp4") == [(samples * number, samples) for number in range(blocks)]
-    assert (scan(folder / "audio.mp4").track, scan(folder / "audio.mp4").final) == (part.track, True)
-    assert not repair_part(folder, AUDIO).changed
+    assert demuxed(folder / "sound.mp4") == [(samples * number, samples) for number in range(blocks)]
+    assert (scan(folder / "sound.mp4").track, scan(folder / "sound.mp4").final) == (part.track, True)
+    assert not repair_part(folder, SOUND).changed
 
 
 @pytest.mark.parametrize("kind", ["silence", "loudest", "tone"])
 def test_sound_that_packs_well_is_exact_too(tmp_path, kind):
     wave = np.round(9000 * np.sin(np.arange(5 * BLOCK) / 20)).astype("<i2").reshape(5, BLOCK, 1)
     sound = {"silence": wave * 0, "loudest": np.full_like(wave, -(2**15)), "tone": wave}[kind]
-    part = SoundPart(tmp_path, AUDIO, RATE, BLOCK, 1)
+    part = SoundPart(tmp_path, SOUND, RATE, BLOCK, 1)
     write(part, sound)
     part.close()
     assert np.array_equal(heard(tmp_path), sound)
-    assert (tmp_path / "audio.mp4").stat().st_size < sound.nbytes
+    assert (tmp_path / "sound.mp4").stat().st_size < sound.nbytes
 
 
 @settings(max_examples=80, deadline=None)
@@ -97,25 +100,25 @@ def test_sound_that_packs_well_is_exact_too(tmp_path, kind):
 def test_a_file_cut_anywhere_is_repaired_to_its_whole_blocks(tmp_path_factory, blocks, where, final):
     folder = tmp_path_factory.mktemp("s")
     sound = noise(blocks, blocks, 1)
-    part = SoundPart(folder, AUDIO, RATE, BLOCK, 1)
+    part = SoundPart(folder, SOUND, RATE, BLOCK, 1)
     write(part, sound)
     part.sync()
-    running = (folder / "audio.mp4").read_bytes()
+    running = (folder / "sound.mp4").read_bytes()
     part.close()
-    path = folder / "audio.mp4"
+    path = folder / "sound.mp4"
     data = path.read_bytes() if final else running
     found = scan(path)
     start = len(preamble(part.track))
     cut = start + round((len(data) - 1 - start) * where)
     path.write_bytes(data[:cut])
     kept = int((found.offsets + found.sizes + 104 <= cut).sum())
-    result = repair_part(folder, AUDIO)
+    result = repair_part(folder, SOUND)
     assert len(result.records) == kept
     if not kept:
         assert list(folder.iterdir()) == []
         return
     assert np.array_equal(heard(folder), sound[:kept])
-    assert len(demuxed(path)) == len(np.load(folder / "audio_timestamps.npy")) == kept
+    assert len(demuxed(path)) == len(np.load(folder / "sound_timestamps.npy")) == kept
     assert scan(path).final
 
 
@@ -123,10 +126,10 @@ def test_a_file_cut_anywhere_is_repaired_to_its_whole_blocks(tmp_path_factory, b
 @given(flips=st.lists(st.tuples(st.floats(0, 1), st.integers(1, 255)), min_size=1, max_size=4), header=st.booleans())
 def test_a_damaged_file_is_read_or_refused_in_words(tmp_path_factory, flips, header):
     folder = tmp_path_factory.mktemp("s")
-    part = SoundPart(folder, AUDIO, 8000, 64, 1)
+    part = SoundPart(folder, SOUND, 8000, 64, 1)
     write(part, noise(1, 3, 1, 64))
     part.close()
-    path = folder / "audio.mp4"
+    path = folder / "sound.mp4"
     data = bytearray(path.read_bytes())
     for where, change in flips:
         data[round(where * ((700 if header else len(data)) - 1))] ^= change
@@ -142,9 +145,9 @@ def test_a_damaged_file_is_read_or_refused_in_words(tmp_path_factory, flips, hea
 
 @pytest.mark.parametrize("size", [0, 1, 2 * BLOCK, 4 * BLOCK - 1, 4 * BLOCK + 4])
 def test_a_block_of_another_length_is_refused(tmp_path, size):
-    part = SoundPart(tmp_path, AUDIO, RATE, BLOCK, 2)
+    part = SoundPart(tmp_path, SOUND, RATE, BLOCK, 2)
     write(part, noise(1, 2))
-    with pytest.raises(NotSound, match=f"audio: a block of {size} bytes, wanted 1024 samples of 2 channels"):
+    with pytest.raises(NotSound, match=f"sound: a block of {size} bytes, wanted 1024 samples of 2 channels"):
         part.write(FrameRecord(2, 0.0, 2, 2, 51.0, 0), bytes(size))
     part.close()
     assert len(heard(tmp_path)) == 2
@@ -165,7 +168,7 @@ def test_a_block_of_another_length_is_refused(tmp_path, size):
 )
 def test_sound_that_flac_cannot_hold_is_refused_in_words(tmp_path, rate, samples, channels):
     with pytest.raises(NotSound, match=f"{channels} channels at {rate} Hz, {samples} samples a block"):
-        SoundPart(tmp_path, AUDIO, rate, samples, channels)
+        SoundPart(tmp_path, SOUND, rate, samples, channels)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -175,7 +178,7 @@ from pathlib import Path
 from gazed_recorder.records import FrameRecord
 from gazed_recorder.sound import SoundPart
 from gazed_recorder.testing import SAMPLE_RATE, make_sound
-part = SoundPart(Path(sys.argv[1]), "audio", SAMPLE_RATE, 1024, 2)
+part = SoundPart(Path(sys.argv[1]), "sound", SAMPLE_RATE, 1024, 2)
 for i in range(10_000_000):
     part.write(FrameRecord(i, 0.0, i, i, 7 + i * 1024 / SAMPLE_RATE, 0), make_sound(i))
     sys.stdout.write(f"{i}\\n")
@@ -190,11 +193,11 @@ def test_a_killed_writer_loses_nothing_it_had_written(tmp_path, after):
         told = next(int(line) for line in child.stdout if int(line) >= after)
         child.kill()
         told = max([told, *(int(line) for line in child.stdout if line.endswith("\n"))])
-    live = demuxed(tmp_path / "audio.mp4")
+    live = demuxed(tmp_path / "sound.mp4")
     assert len(live) >= told + 1
-    result = repair_part(tmp_path, AUDIO)
+    result = repair_part(tmp_path, SOUND)
     assert (len(result.records), result.lost <= 1) == (len(live), True)
-    assert demuxed(tmp_path / "audio.mp4") == live
+    assert demuxed(tmp_path / "sound.mp4") == live
     assert heard(tmp_path).tobytes() == b"".join(make_sound(number) for number in range(len(live)))
 
 
@@ -227,7 +230,7 @@ def parts(report: StreamReport) -> list[tuple[str, int]]:
 
 def test_clocks_that_drift_apart_end_no_part(tmp_path):
     report = recorded(tmp_path, [header(n, 10 + n * (BLOCK_S + 0.02)) for n in range(40)])
-    assert (parts(report), report.gap_count) == ([("audio.mp4", 40)], 0)
+    assert (parts(report), report.gap_count) == ([("sound.mp4", 40)], 0)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +240,7 @@ def test_a_part_ends_where_sound_does_not_go_on(tmp_path, step, number, count):
     before = [header(n, 10 + n * BLOCK_S) for n in range(5)]
     after = [header(number + n, 10 + (5 + n) * BLOCK_S + step) for n in range(5)]
     found = parts(recorded(tmp_path, before + after))
-    assert found == ([("audio.mp4", 10)] if count == 1 else [("audio.mp4", 5), ("audio_001.mp4", 5)])
+    assert found == ([("sound.mp4", 10)] if count == 1 else [("sound.mp4", 5), ("sound_001.mp4", 5)])
     for stem in (file.removesuffix(".mp4") for file, _ in found):
         assert [pts for pts, _ in demuxed(tmp_path / f"{stem}.mp4")] == [
             BLOCK * n for n in range(len(np.load(tmp_path / f"{stem}_timestamps.npy")))
@@ -247,7 +250,7 @@ def test_a_part_ends_where_sound_does_not_go_on(tmp_path, step, number, count):
 @pytest.mark.parametrize("size", [(BLOCK, 1), (480, 2)])
 def test_another_shape_begins_a_part(tmp_path, size):
     report = recorded(tmp_path, [header(0, 10.0), header(1, 10 + BLOCK_S, size=size)])
-    assert parts(report) == [("audio.mp4", 1), ("audio_001.mp4", 1)]
+    assert parts(report) == [("sound.mp4", 1), ("sound_001.mp4", 1)]
 
 
 def test_a_refused_block_leaves_no_hole_in_a_part(tmp_path):
@@ -259,7 +262,7 @@ def test_a_refused_block_leaves_no_hole_in_a_part(tmp_path):
     writer.take(b"a", header(6, 11.0, form="jpeg"), b"\xff\xd8", INFO)
     writer.close()
     assert (report.dropped, report.written, report.lost) == ({"corrupt": 2, "not-increasing": 1}, 4, 0)
-    assert [(part.file, part.frames) for part in report.parts] == [("audio.mp4", 2), ("audio_001.mp4", 2)]
+    assert [(part.file, part.frames) for part in report.parts] == [("sound.mp4", 2), ("sound_001.mp4", 2)]
 
 
 def test_sound_on_a_camera_is_refused(tmp_path):
@@ -314,24 +317,72 @@ def test_players_find_the_sound_and_nothing_else_in_it(tmp_path):
     for name in sound:
         path = folder / name
         stamps = np.load(path.with_name(f"{path.stem}_timestamps.npy"))
-        assert (stamps.dtype.str, stamps.ndim, (np.diff(stamps) > 0).all()) == ("<f8", 1, True)
-        assert len(demuxed(path)) == len(stamps) == 6
+        assert (stamps.dtype.str, stamps.ndim, bool((np.diff(stamps) > 0).all())) == ("<f8", 1, True)
+        assert demuxed(path) == [(BLOCK * number, BLOCK) for number in range(len(stamps))]
+        assert len(stamps) == 7
         with av.open(path) as container:
             assert (len(container.streams), len(container.streams.video)) == (1, 0)
             [stream] = container.streams.audio
-            assert (stream.codec_context.name, stream.rate, stream.channels) == ("flac", SAMPLE_RATE, 2)
-            assert (stream.time_base, stream.start_time, stream.duration) == (Fraction(1, SAMPLE_RATE), 0, 6 * BLOCK)
-        if shutil.which("ffprobe"):
+            # It divides by the length of a frame, which libav knows of AAC and not of FLAC.
+            assert (stream.codec_context.name, stream.rate, stream.channels) == ("aac", SAMPLE_RATE, 2)
+            assert (stream.codec_context.frame_size, stream.codec_context.format.name) == (BLOCK, "fltp")
+            assert (stream.time_base, stream.start_time) == (Fraction(1, SAMPLE_RATE), 0)
+    if shutil.which("ffprobe"):
+        for name, codec, count in (("audio.mp4", "aac", "7"), ("sound.mp4", "flac", "6")):
             ask = ["-v", "warning", "-count_frames", "-show_entries", "stream=codec_name,nb_frames,nb_read_frames"]
-            done = subprocess.run(["ffprobe", *ask, "-of", "json", path], capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                ["ffprobe", *ask, "-of", "json", folder / name], capture_output=True, text=True, check=True
+            )
             [shown] = json.loads(done.stdout)["streams"]
-            assert (shown, done.stderr) == ({"codec_name": "flac", "nb_frames": "6", "nb_read_frames": "6"}, "")
+            assert (shown, done.stderr) == ({"codec_name": codec, "nb_frames": count, "nb_read_frames": count}, "")
+
+
+@pytest.mark.parametrize(
+    ("rate", "samples", "channels"), [(48_000, 1024, 1), (44_100, 480, 2), (192_000, 4096, 1), (16_000, 1024, 4)]
+)
+def test_players_hear_each_click_when_it_was(tmp_path, rate, samples, channels):
+    drift = 1.0002
+    sound = np.zeros((3 * rate // samples, samples, channels), "<i2")
+    clicks = [rate // 2, rate, 2 * rate + 77]
+    for click in clicks:
+        sound[click // samples, click % samples] = 20_000
+    part = SoundPart(tmp_path, SOUND, rate, samples, channels)
+    for number, block in enumerate(sound):
+        at = 50 + number * samples / rate * drift
+        part.write(FrameRecord(number, 0.0, 0, 0, at, 0), block.tobytes())
+    part.close()
+    assert write_player_sound(tmp_path, [SOUND]) == ""
+    stamps = np.load(tmp_path / "audio_timestamps.npy")
+    with av.open(tmp_path / "audio.mp4") as container:
+        frames = list(container.decode(audio=0))
+        assert len(stamps) == len(frames)
+        heard_at = np.concatenate(
+            [stamp + np.arange(frame.samples) / frame.sample_rate for stamp, frame in zip(stamps, frames, strict=True)]
+        )
+        wave = np.abs(np.concatenate([frame.to_ndarray()[0] for frame in frames]))
+    for click in clicks:
+        near = np.flatnonzero(np.abs(heard_at - (50 + click / rate * drift)) < 0.1)
+        assert abs(heard_at[near[np.argmax(wave[near])]] - (50 + click / rate * drift)) < 0.0005
+
+
+@pytest.mark.parametrize("why", ["no time", "damaged"])
+def test_players_that_get_no_sound_are_told_why(tmp_path, why):
+    folder = make_recording(tmp_path, streams=STREAMS, closed=False)
+    manifest = Manifest.load(folder)
+    settle(folder, manifest)
+    if why == "damaged":
+        (folder / "sound_timestamps.npy").write_bytes(b"")
+    problems = finish(folder, manifest, hurry=lambda: why == "no time")
+    events = [event["event"] for event in manifest.events]
+    assert ("player-sound-skipped" in events, len(problems)) == (True, int(why == "damaged"))
+    assert list(folder.glob("audio*")) == []
+    assert bool(verify(folder).problems) == (why == "damaged")
 
 
 @pytest.mark.parametrize("manifest", [True, False])
 def test_a_torn_recording_with_sound_is_repaired(tmp_path, manifest):
     folder = make_recording(tmp_path, streams=STREAMS, parts=2, closed=False)
-    path = folder / "audio_001.mp4"
+    path = folder / "sound_001.mp4"
     path.write_bytes(path.read_bytes()[:-50])
     if not manifest:
         (folder / "manifest.json").write_bytes(b"")
@@ -340,38 +391,51 @@ def test_a_torn_recording_with_sound_is_repaired(tmp_path, manifest):
     assert verify(folder).problems == []
     report = Manifest.load(folder).streams[AUDIO]
     assert (report.kind, report.written, report.lost) == ("audio", 11, 1)
-    assert parts(report) == [("audio.mp4", 6), ("audio_001.mp4", 5)]
+    assert parts(report) == [("sound.mp4", 6), ("sound_001.mp4", 5)]
     assert not (folder / "audio.intrinsics").exists()
     assert heard(folder).tobytes() == b"".join(make_sound(number) for number in range(6))
-    assert heard(folder, "audio_001").tobytes() == b"".join(make_sound(number) for number in range(6, 11))
+    assert heard(folder, "sound_001").tobytes() == b"".join(make_sound(number) for number in range(6, 11))
 
 
 def damage_packet(folder: Path) -> str:
-    at = int(scan(folder / "audio.mp4").offsets[3]) + 200
-    with (folder / "audio.mp4").open("r+b") as file:
+    at = int(scan(folder / "sound.mp4").offsets[3]) + 200
+    with (folder / "sound.mp4").open("r+b") as file:
         file.seek(at)
         byte = file.read(1)[0]
         file.seek(at)
         file.write(bytes([byte ^ 1]))
-    return r"audio\.mp4: frame 3 is damaged"
+    return r"sound\.mp4: frame 3 is damaged"
 
 
 def move_block(folder: Path) -> str:
-    (folder / "audio.mp4").unlink()
-    for name in ("audio_timestamps.npy", "audio_frames.npy"):
+    (folder / "sound.mp4").unlink()
+    for name in ("sound_timestamps.npy", "sound_frames.npy"):
         (folder / name).unlink()
-    part = SoundPart(folder, AUDIO, SAMPLE_RATE, *SIZE[AUDIO])
+    part = SoundPart(folder, SOUND, SAMPLE_RATE, *SIZE[AUDIO])
     for number in range(12):
         at = 100.01 + number * BLOCK_S + 0.2 * (number > 6)
         part.write(FrameRecord(number, 0.0, 0, 0, at, 0), make_sound(number))
     part.close()
-    return r"audio_frames\.npy: block 7 does not begin where block 6 ends"
+    return r"sound_frames\.npy: block 7 does not begin where block 6 ends"
 
 
 def lose_file(folder: Path) -> str:
-    for path in folder.glob("audio*"):
+    for path in (*folder.glob("audio*"), *folder.glob("sound*")):
         path.unlink()
     return r"audio: 0 on disk, manifest\.json promises 12"
+
+
+def lose_the_players_copy(folder: Path) -> str:
+    (folder / "audio.mp4").unlink()
+    return r"audio\.mp4 is missing"
+
+
+def change_the_players_copy(folder: Path) -> str:
+    path = folder / "audio.mp4"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    return r"audio\.mp4 was changed"
 
 
 def add_lookalike(folder: Path) -> str:
@@ -380,21 +444,32 @@ def add_lookalike(folder: Path) -> str:
 
 
 def write_other_index(folder: Path) -> str:
-    path = folder / "audio.mp4"
+    path = folder / "sound.mp4"
     data = bytearray(path.read_bytes())
     at = data.rindex(b"stts") + 16
     data[at : at + 4] = (1000).to_bytes(4, "big")
     path.write_bytes(data)
-    return r"audio\.mp4: frame 1 is shown at 0\.020833 s, its timestamp wants 0\.021333 s"
+    return r"sound\.mp4: frame 1 is shown at 0\.020833 s, its timestamp wants 0\.021333 s"
 
 
-@pytest.mark.parametrize("damage", [damage_packet, move_block, lose_file, add_lookalike, write_other_index])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damage_packet,
+        move_block,
+        lose_file,
+        lose_the_players_copy,
+        change_the_players_copy,
+        add_lookalike,
+        write_other_index,
+    ],
+)
 def test_verify_names_what_is_wrong_with_the_sound(tmp_path, damage):
     folder = make_recording(tmp_path, streams=STREAMS)
     wanted = damage(folder)
     problems = verify(folder).problems
     assert any(re.search(wanted, problem) for problem in problems), problems
-    assert all("audio" in problem for problem in problems)
+    assert all("audio" in problem or "sound" in problem for problem in problems)
 
 
 def test_the_sound_of_another_writer_is_read_and_verified(tmp_path):

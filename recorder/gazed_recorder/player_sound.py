@@ -1,0 +1,103 @@
+"""``audio.mp4``: the sound once more, as AAC, for Pupil Player. It plays what Pupil Capture wrote and ends on FLAC."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable
+from itertools import chain
+from pathlib import Path
+
+import av
+import av.container
+import numpy as np
+from numpy.typing import NDArray
+
+from gazed_bus.frame import AUDIO
+from gazed_recorder.arrays import array_file, read_array
+from gazed_recorder.atomic import replace_file, replacing
+from gazed_recorder.datalog import STAMP_DTYPE
+from gazed_recorder.layout import SOUND
+from gazed_recorder.sound import LAYOUTS
+from gazed_recorder.sound_read import read_sound
+
+__all__ = ["PACKET", "played_stem", "write_player_sound"]
+
+PACKET = 1024
+"""Samples in a packet of AAC."""
+_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000)
+_USUAL_RATE = 48_000
+
+
+def played_stem(stem: str) -> str:
+    """Return the stem of what players get for a part of sound: ``audio_001`` for ``sound_001``."""
+    return AUDIO + stem.removeprefix(SOUND)
+
+
+def write_player_sound(folder: Path, stems: Iterable[str], hurry: Callable[[], bool] = lambda: False) -> str:
+    """Make ``audio*.mp4`` and ``audio*_timestamps.npy`` from the closed parts of sound; a second takes about 3 ms.
+
+    There is one timestamp for each packet. The first packet is the encoder's own: it belongs to the 1024 samples in
+    front of the sound. Returns why a file was not written: no room, or ``hurry`` said so; empty if all were.
+
+    Raises:
+        DamagedFile: a part of sound is not in order; repair it first.
+        OSError: the disk failed.
+    """
+    try:
+        for stem in stems:
+            _write(folder, stem, hurry)
+    except _Hurried:
+        return "there was no time"
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return "the disk became full"
+    return ""
+
+
+def _write(folder: Path, stem: str, hurry: Callable[[], bool]) -> None:
+    timestamps = read_array(folder / f"{stem}_timestamps.npy", STAMP_DTYPE)
+    blocks = read_sound(folder / f"{stem}.mp4", timestamps)
+    first = next(blocks)
+    samples, channels = first.samples.shape
+    rate = first.rate if first.rate in _RATES else _USUAL_RATE
+    layout = "mono" if channels == 1 else "stereo"
+    fitted = av.AudioResampler("fltp", layout, rate, frame_size=PACKET)
+    count = 0
+    # Not all players heed an edit list, by which the encoder's own packet could be hidden.
+    options = {"use_editlist": "0"}
+    target = folder / f"{played_stem(stem)}.mp4"
+    with replacing(target) as file, av.open(file, "w", format="mp4", options=options) as container:
+        stream = container.add_stream("aac", rate, layout=layout)
+        for number, block in enumerate(chain([first], blocks)):
+            if number % 1024 == 0 and hurry():
+                raise _Hurried
+            frame = av.AudioFrame.from_ndarray(block.samples.reshape(1, -1), "s16", LAYOUTS[channels])
+            frame.sample_rate = first.rate
+            count += _encode(container, stream, fitted.resample(frame))
+        count += _encode(container, stream, [*fitted.resample(None), None])
+    starts = np.arange(-1, count - 1, dtype=np.float64) * (PACKET * first.rate / rate)
+    stamps = _times(starts, timestamps, samples, first.rate)
+    replace_file(folder / f"{played_stem(stem)}_timestamps.npy", array_file(stamps))
+
+
+def _encode(
+    container: av.container.OutputContainer, stream: av.AudioStream, frames: Iterable[av.AudioFrame | None]
+) -> int:
+    packets = [packet for frame in frames for packet in stream.encode(frame)]
+    container.mux(packets)
+    return len(packets)
+
+
+def _times(numbers: NDArray[np.float64], timestamps: NDArray[np.float64], block: int, rate: int) -> NDArray[np.float64]:
+    """Return the times of some samples by their ``numbers``, (n,), from those of the blocks' first samples, (blocks,).
+
+    Inside, time runs between two blocks as they say; in front of the first and from the last on, at the nominal rate.
+    """
+    known = np.arange(len(timestamps)) * float(block)
+    outside = (np.minimum(numbers, 0.0) + np.maximum(numbers - known[-1], 0.0)) / rate
+    return np.asarray(np.interp(numbers, known, timestamps) + outside, np.float64)
+
+
+class _Hurried(Exception):
+    pass
