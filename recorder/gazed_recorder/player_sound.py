@@ -16,6 +16,7 @@ from gazed_bus.frame import AUDIO
 from gazed_recorder.arrays import array_file, read_array
 from gazed_recorder.atomic import replace_file, replacing
 from gazed_recorder.datalog import STAMP_DTYPE
+from gazed_recorder.errors import DamagedFile
 from gazed_recorder.layout import SOUND
 from gazed_recorder.sound import LAYOUTS
 from gazed_recorder.sound_read import read_sound
@@ -34,10 +35,11 @@ def played_stem(stem: str) -> str:
 
 
 def write_player_sound(folder: Path, stems: Iterable[str], hurry: Callable[[], bool] = lambda: False) -> str:
-    """Make ``audio*.mp4`` and ``audio*_timestamps.npy`` from the closed parts of sound; a second of it takes about 5 ms.
+    """Make ``audio*.mp4`` and ``audio*_timestamps.npy`` from the closed parts of sound.
 
-    There is one timestamp for each packet. The first packet is the encoder's own: it belongs to the 1024 samples in
-    front of the sound. Returns why a file was not written: no room, or ``hurry`` said so; empty if all were.
+    A second of sound takes about 5 ms. There is one timestamp for each packet. The first packet is the encoder's own:
+    it belongs to the 1024 samples in front of the sound. Returns why a file was not written: no room, or ``hurry`` said
+    so; empty if all were.
 
     Raises:
         DamagedFile: a part of sound is not in order; repair it first.
@@ -58,7 +60,9 @@ def write_player_sound(folder: Path, stems: Iterable[str], hurry: Callable[[], b
 def _write(folder: Path, stem: str, hurry: Callable[[], bool]) -> None:
     timestamps = read_array(folder / f"{stem}_timestamps.npy", STAMP_DTYPE)
     blocks = read_sound(folder / f"{stem}.mp4", timestamps)
-    first = next(blocks)
+    first = next(blocks, None)
+    if first is None:
+        raise DamagedFile(f"{folder / stem}.mp4: wanted sound, found no block of it", hint=f"gazed repair {folder}")
     samples, channels = first.samples.shape
     rate = first.rate if first.rate in _RATES else _USUAL_RATE
     layout = "mono" if channels == 1 else "stereo"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -377,6 +379,27 @@ def test_players_that_get_no_sound_are_told_why(tmp_path, why):
     assert ("player-sound-skipped" in events, len(problems)) == (True, int(why == "damaged"))
     assert list(folder.glob("audio*")) == []
     assert bool(verify(folder).problems) == (why == "damaged")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], check=True)
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
+@pytest.mark.parametrize("room", [0, 20_000])
+def test_players_get_no_sound_where_there_is_no_room_for_it(small_disk, room):
+    part = SoundPart(small_disk, SOUND, RATE, BLOCK, 1)
+    write(part, noise(1, 300, 1))
+    part.close()
+    (small_disk / "ballast").write_bytes(bytes(shutil.disk_usage(small_disk).free - room))
+    assert write_player_sound(small_disk, [SOUND]) == "the disk became full"
+    assert list(small_disk.glob("audio*")) == []
 
 
 @pytest.mark.parametrize("manifest", [True, False])
