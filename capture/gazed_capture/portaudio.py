@@ -6,6 +6,7 @@ it started and none that came later, so it is started anew before each look, unl
 
 from __future__ import annotations
 
+import atexit
 import re
 import threading
 import time
@@ -23,21 +24,26 @@ from gazed_timesync.stream_clock import StreamClock
 __all__ = ["Capture", "default_input", "inputs"]
 
 _SYSFS_SOUND = Path("/sys/class/sound")
-_BUFFER_S = 0.2  # in the sound system: what a busy machine may be late
+_PERIODS = 4  # in the sound system, of about 40 ms: what a busy machine may be late
 _QUEUE_S = 2.0  # in this process: what the reader may be late
 _CLOSE_S = 1.0
 _UNAVAILABLE = -9985  # paDeviceUnavailable, portaudio.h
 _streams: set[Capture] = set()
+_closing: list[threading.Thread] = []
 
 
 def inputs() -> dict[int, DeviceInfo]:
     """Return all sound inputs by PortAudio's number.
+
+    Waits for as long as a stream of a sound system that hangs cannot be closed: PortAudio dies if it is ended before.
 
     Raises:
         SourceError: PortAudio cannot be loaded or started.
         SourceOptionError: the package sounddevice is not installed.
     """
     sounddevice = _load()
+    while _closing:
+        _closing.pop().join()
     if not _streams:
         # There is no public way to look again (sounddevice 0.5).
         try:
@@ -105,17 +111,19 @@ class Capture:
     def __init__(self, index: int, name: str, rate: int, channels: int) -> None:
         sounddevice = _load()
         self._queue: SimpleQueue[tuple[int, bytes, float, float, HostNs, UnixNs, bool]] = SimpleQueue()
-        self._room = round(_QUEUE_S * rate / BLOCK)
+        self._room = round(_QUEUE_S * rate)
         self._counted = 0
         self._clock = StreamClock()
+        # PortAudio's stamps are exact only if it need not cut periods into pieces of another size.
+        period = BLOCK * max(1, round(rate / 24_000))
         try:
             self._stream = sounddevice.RawInputStream(
                 device=index,
                 samplerate=rate,
                 channels=channels,
                 dtype="int16",
-                blocksize=BLOCK,
-                latency=_BUFFER_S,
+                blocksize=period,
+                latency=_PERIODS * period / rate,
                 callback=self._on_samples,
             )
             _streams.add(self)
@@ -135,7 +143,7 @@ class Capture:
     def _on_samples(self, data: Any, frames: int, times: Any, status: Any) -> None:
         """Run in PortAudio's thread, which must never wait."""
         host, unix = host_now(), UnixNs(time.time_ns())
-        if self._queue.qsize() < self._room:
+        if self._queue.qsize() * frames < self._room:
             self._queue.put(
                 (
                     self._counted,
@@ -167,7 +175,11 @@ class Capture:
         """Give the device back; a sound system that hangs is left alone after a second."""
         if self not in _streams:
             return
+        _streams.discard(self)
         closing = threading.Thread(target=self._stream.close, name="close sound", daemon=True)
         closing.start()
         closing.join(_CLOSE_S)
-        _streams.discard(self)
+        if closing.is_alive():
+            _closing.append(closing)
+            # It would end PortAudio, and with it this process by a signal.
+            atexit.unregister(_load()._exit_handler)  # noqa: SLF001

@@ -22,7 +22,6 @@ BLOCK = 1024
 
 _WIDTH = 2  # bytes of a sample
 _START_S = 0.5  # the stamps of a sound system that has just started are of no use until they agree for that long
-_AGREE_NS = 10_000_000
 _START_ANYWAY_S = 3.0
 _LATE_NS = 20_000_000  # stamps through PulseAudio are off by 5 ms at most, on a busy machine
 _LATE_AFTER_OVERFLOW_NS = 6_000_000
@@ -113,7 +112,7 @@ class Blocks:
         newest = self._held[-1].first
         recent = [chunk for chunk in self._held if newest - chunk.first <= _START_S * self._rate]
         offsets = [chunk.adc_ns - chunk.first * 1_000_000_000 // self._rate for chunk in recent]
-        agree = len(recent) < len(self._held) and max(offsets) - min(offsets) < _AGREE_NS
+        agree = len(recent) < len(self._held) and max(offsets) - min(offsets) < _LATE_NS
         if agree or self._held_s() > _START_ANYWAY_S:
             for chunk in recent:
                 self._clock.observe(chunk.first, chunk.adc_ns)

@@ -66,7 +66,7 @@ def test_recorded_clicks_are_when_they_were_played_and_the_death_of_sound_costs_
         os.kill(pid_of(daemon, "audio"), signal.SIGKILL)
         wait_for(lambda: daemon.remote.status()["processes"]["audio"]["restarts"] == 1)
         pid_of(daemon, "audio")
-        wait_for((torn / "audio_001.mp4").exists)
+        wait_for((torn / "sound_001.mp4").exists)
         with Player("speaker", 1.5, audio.env) as player:
             played_again = player.times()
         daemon.remote.stop()
@@ -92,7 +92,7 @@ def test_a_dead_sound_system_is_told_and_comes_back_into_the_same_recording(audi
         assert daemon.remote.status()["streams"]["world"]["state"] == "streaming"
         audio.start()
         wait_for(lambda: daemon.remote.status()["streams"]["audio"]["state"] == "streaming")
-        wait_for((folder / "audio_001.mp4").exists)
+        wait_for((folder / "sound_001.mp4").exists)
         daemon.remote.stop()
     assert verify(folder).problems == []
     manifest = Manifest.load(folder)
