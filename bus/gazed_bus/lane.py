@@ -38,7 +38,7 @@ from gazed_timesync import PupilTime
 
 __all__ = ["Ended", "FrameHeader", "Hello", "LaneReceiver", "LaneSender", "StreamState"]
 
-StreamState = Literal["streaming", "waiting", "lost", "ended"]
+StreamState = Literal["streaming", "silent", "waiting", "lost", "ended"]
 _FORMATS: tuple[PayloadFormat, ...] = get_args(PayloadFormat)
 _HEADER = struct.Struct("<QQQdqqdQQQHHB")
 _START = struct.Struct("<QQq")
