@@ -29,6 +29,9 @@ def found(kind: str) -> list[DeviceInfo]:
         devices = [device for device in find_source(kind).devices() if not device.problem]
     except GazedError as error:
         pytest.skip(str(error))
+    if kind == "microphone":
+        # Sound systems offer each card again under many names, some of which only convert.
+        devices = [device for device in devices if "(hw:" in device.name]
     return devices or pytest.skip(f"source {kind!r} finds no device that can be opened")
 
 

@@ -15,6 +15,7 @@ mount -t tmpfs scratch /scratch
 mkdir /scratch/upper /scratch/work
 mount -t overlay -o lowerdir=/host,upperdir=/scratch/upper,workdir=/scratch/work over /root
 for folder in proc sys dev; do mount --bind /$folder /root/$folder; done
+ln -s /proc/self/fd /dev/fd
 mkdir -p /dev/shm /dev/pts /root/out
 mount -t tmpfs shm /root/dev/shm
 mount -t devpts devpts /root/dev/pts
