@@ -195,12 +195,14 @@ class Camera:
         if frame is not None:
             if self._silent:
                 self._silent = False
+                self._lane.announce("streaming", info)
                 _log.warning("%s: %s delivers again after %.1f s", self._stream, info.device, now - self._heard_at)
                 self._notify("camera.heard", away_s=now - self._heard_at)
             self._heard_at = now
             self._deliver(frame)
         elif not self._silent and now - self._heard_at > max(_SILENT_S, _SILENT_PERIODS / info.fps):
             self._silent = True
+            self._lane.announce("silent", info)
             _log.warning("%s: %s is there and delivers nothing", self._stream, info.device)
             self._notify("camera.silent", device=info.device, serial=info.serial)
 

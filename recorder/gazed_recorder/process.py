@@ -164,7 +164,7 @@ class Recorder:
         if hello.identity in session.cameras:
             session.infos[hello.stream] = hello.info
             return
-        away = hello.state != "streaming" and hello.session != session.number
+        away = hello.state not in ("streaming", "silent") and hello.session != session.number
         if away or (hello.stream.startswith("eye") and not self._course.eyes):
             return
         after_ns = session.join(hello.identity, hello.stream, hello.info)
