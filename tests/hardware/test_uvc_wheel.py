@@ -71,10 +71,11 @@ def test_its_stamps_are_the_cameras_with_one_offset_for_a_stream(usb: Callable[.
     camera = Camera()
     usb(camera)
     rows = run(f"c = start(fps={fps}); say(grab(c, 40)); c.close()")
-    assert rows[0][1] == 0.0
+    # The first one may have been replaced by the second before it was asked for.
+    assert [stamp for index, stamp, _ in rows if index == 1] in ([0.0], [])
     numbers = [number for _, _, number in rows]
     assert numbers == sorted(set(numbers))
-    errors = [stamp - camera.truth[number] / 1e9 for _, stamp, number in rows[1:]]
+    errors = [stamp - camera.truth[number] / 1e9 for index, stamp, number in rows if index > 1]
     assert max(errors) - min(errors) < 1e-5
 
 
