@@ -42,7 +42,7 @@ def read_number(picture: np.ndarray) -> int:
 
 
 class Sender(threading.Thread):
-    """Sends a numbered picture every 10 ms, as a renderer with the library of Pupil would: bottom-up, RGB; some are lost."""
+    """Sends a numbered picture every 10 ms, as a renderer with Pupil's library does: bottom-up RGB; some are lost."""
 
     def __init__(self, port: int) -> None:
         super().__init__()
