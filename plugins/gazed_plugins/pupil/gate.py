@@ -1,0 +1,110 @@
+"""The blink gate: tells whether a lid hides the pupil that the 2D engine believes to have found.
+
+During a blink the engine fits ellipses to lashes, folds and what is left of the pupil, often with high confidence. A
+few such ellipses in the 3D model's memory spoil it for half a minute. The gate looks at the image under the ellipse:
+
+- a pupil is dark and what surrounds it is not (``bright``),
+- there is an edge, dark inside, along most of its rim (``no-edge``),
+- it does not change its size (``size``), nor lose a part of its rim (``covered``), nor become brighter (``faded``) from
+  one moment to the next.
+
+The last three compare with the last second of frames that passed. An eye that really has changed, or whose lid always
+hides a part of the pupil, is therefore believed again after that second; a blink is over by then.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["REASONS", "BlinkGate"]
+
+REASONS = ("bright", "no-edge", "size", "covered", "faded")
+
+_POINTS = 32
+_TURN = np.linspace(0.0, 2 * np.pi, _POINTS, endpoint=False)
+_CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)])
+# Samples inside at these parts of the radius; reflections of lamps may fill a quarter of them.
+_INSIDE = (0.25, 0.5, 0.75)
+_CONTRAST = 8.0  # gray levels
+_EDGE_PART = 0.35  # of the contrast between pupil and surroundings makes an edge
+_RIM = 0.45
+_MEMORY_S = 1.0
+_MEAN_S = 0.3
+_RIM_LOSS = 0.15
+_GROWTH = 1.25
+_FADING = 0.3
+
+
+class BlinkGate:
+    """Judges the frames of one eye, in order."""
+
+    def __init__(self) -> None:
+        self._usual: NDArray[np.float64] | None = None
+        self._passed_at = -math.inf
+
+    def judge(self, gray: NDArray[np.uint8], datum: Mapping[str, Any]) -> str:
+        """Return why the pupil is not believed, one of ``REASONS``, or "" if it is.
+
+        Args:
+            gray: image, uint8 of shape (height, width).
+            datum: what the 2D engine found in it (``ellipse`` and ``timestamp``), with an ellipse that has axes.
+        """
+        ellipse, now = datum["ellipse"], datum["timestamp"]
+        inside, within, outside = _sample(gray, ellipse)
+        if not outside.size or not inside.size:
+            return "no-edge"
+        dark, bright = float(np.median(inside)), float(np.median(outside))
+        contrast = bright - dark
+        if contrast < _CONTRAST or np.percentile(inside, 75) > (dark + bright) / 2:
+            return "bright"
+        rim = float(np.count_nonzero(outside - within > _EDGE_PART * contrast)) / _POINTS
+        if rim < _RIM:
+            return "no-edge"
+        found = np.array([ellipse["axes"][1], rim, dark, bright])
+        reason = self._compare(found, now)
+        if not reason:
+            self._remember(found, now)
+        return reason
+
+    def _compare(self, found: NDArray[np.float64], now: float) -> str:
+        if self._usual is None or not 0 <= now - self._passed_at <= _MEMORY_S:
+            self._usual = None
+            return ""
+        size, rim, dark, bright = self._usual
+        if not 1 / _GROWTH < found[0] / size < _GROWTH:
+            return "size"
+        if found[1] < rim - _RIM_LOSS:
+            return "covered"
+        return "faded" if found[2] > dark + _FADING * (bright - dark) else ""
+
+    def _remember(self, found: NDArray[np.float64], now: float) -> None:
+        if self._usual is None:
+            self._usual = found
+        else:
+            self._usual = self._usual + (1 - math.exp(-(now - self._passed_at) / _MEAN_S)) * (found - self._usual)
+        self._passed_at = now
+
+
+def _sample(
+    gray: NDArray[np.uint8], ellipse: Mapping[str, Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return gray levels in the ellipse, and just within and just outside its rim (pairs on the same radius)."""
+    (x, y), (minor, major), angle = ellipse["center"], ellipse["axes"], math.radians(ellipse["angle"])
+    height, width = gray.shape
+    margin = 1.5 + 0.08 * major / 2
+    radii = [(part * minor / 2, part * major / 2) for part in _INSIDE]
+    radii += [(max(1.0, minor / 2 + step), max(1.0, major / 2 + step)) for step in (-margin, margin)]
+    along, across = np.array(radii).T[:, :, None] * _CIRCLE[:, None, :]
+    cosine, sine = math.cos(angle), math.sin(angle)
+    column = np.rint(x + along * cosine - across * sine).astype(np.intp)
+    row = np.rint(y + along * sine + across * cosine).astype(np.intp)
+    seen = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    column[~seen] = row[~seen] = 0
+    level = gray[row, column].astype(np.float64)
+    pairs = seen[3] & seen[4]
+    return level[:3][seen[:3]], level[3][pairs], level[4][pairs]
