@@ -1,0 +1,42 @@
+"""Errors of calibration and gaze mapping.
+
+::
+
+    PluginError
+    ├── CalibrationFailed    no gazer could be fitted; ``reason`` is the text that Pupil's notification carries
+    ├── UnknownGazer         no gazer of that class name, or its parameters are not well formed
+    └── CameraModelError     intrinsics are not well formed
+"""
+
+from __future__ import annotations
+
+from gazed_plugins.errors import PluginError
+
+__all__ = ["CalibrationFailed", "CameraModelError", "UnknownGazer"]
+
+
+class CalibrationFailed(PluginError):
+    """No gazer could be fitted to the data of a calibration."""
+
+    code = "calibration-failed"
+
+    def __init__(self, reason: str, *, hint: str = "") -> None:
+        super().__init__(f"calibration failed: {reason}", hint=hint)
+        self.reason = reason
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the error with its reason."""
+        return {**super().as_dict(), "reason": self.reason}
+
+
+class UnknownGazer(PluginError):
+    """A gazer cannot be made from this name and these parameters."""
+
+    code = "unknown-gazer"
+    exit_code = 2
+
+
+class CameraModelError(PluginError):
+    """Intrinsics of a camera are not well formed."""
+
+    code = "camera-model"
