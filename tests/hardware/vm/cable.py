@@ -45,7 +45,9 @@ class Cable:
         elif what == "unplug":
             self._server.unplug(camera)
         else:
-            setattr(self._server.cameras[camera].faults, what, value)
+            faults = self._server.cameras[camera].faults
+            every = callable(getattr(faults, what))
+            setattr(faults, what, (lambda number: bool(value) and number % value == 0) if every else value)
 
     def __enter__(self) -> Cable:
         self._thread.start()

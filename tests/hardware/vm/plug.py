@@ -41,7 +41,7 @@ def unplug(camera: int) -> None:
 
 
 def set_fault(camera: int, fault: str, value: object) -> None:
-    """Set one of the camera's ``usbcam.Faults``."""
+    """Set one of the camera's ``usbcam.Faults``; of those that are functions, every how many frames (0: never)."""
     _ask(camera, fault, value)
 
 
