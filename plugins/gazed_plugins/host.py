@@ -18,6 +18,7 @@ import zmq
 
 from gazed_bus.child import Child
 from gazed_bus.client import Publisher, Pusher, Subscriber
+from gazed_bus.codec import Message
 from gazed_bus.rundir import RunDir
 from gazed_plugins.errors import PluginArgument, PluginError
 from gazed_plugins.plugin import Plugin, find_plugin
@@ -40,7 +41,8 @@ class _BusContext:
         self.publisher = Publisher(run.pub)
         self.pusher = Pusher(run.push)
         self.subscriber = Subscriber(run.sub, [_SHOULD_DOC])
-        self._topics: set[str] = set()
+        self._topics: dict[str, int] = {}
+        self.behind: dict[str, int] = {}
 
     def publish(self, topic: str, payload: Mapping[str, Any]) -> None:
         self.publisher.send(topic, payload)
@@ -51,18 +53,35 @@ class _BusContext:
     def has_subscribers(self, topic: str) -> bool:
         return self.publisher.has_subscribers(topic)
 
-    def subscribe(self, topic: str) -> None:
-        self._topics.add(topic)
+    def subscribe(self, topic: str, newest: int = 0) -> None:
+        self._topics[topic] = newest
         self.subscriber.subscribe(topic)
 
     def unsubscribe(self, topic: str) -> None:
-        self._topics.discard(topic)
+        self._topics.pop(topic, None)
         if topic != _SHOULD_DOC:
             self.subscriber.unsubscribe(topic)
 
     def is_for_plugin(self, topic: str) -> bool:
         """Tell whether the plugin asked for a topic; the host itself also listens."""
         return topic.startswith(tuple(self._topics))
+
+    def waiting(self) -> list[Message]:
+        """Return the messages that wait, a bounded number of them, less those that the plugin asked to pass over."""
+        batch: list[Message] = []
+        while len(batch) < _BATCH and (message := self.subscriber.receive(0)) is not None:
+            batch.append(message)
+        limits = [(topic, newest) for topic, newest in self._topics.items() if newest]
+        if not limits:
+            return batch
+        kept, seen = [], dict[str, int]()
+        for message in reversed(batch):
+            seen[message.topic] = count = seen.get(message.topic, 0) + 1
+            if any(count > newest and message.topic.startswith(topic) for topic, newest in limits):
+                self.behind[message.topic] = self.behind.get(message.topic, 0) + 1
+            else:
+                kept.append(message)
+        return kept[::-1]
 
     def close(self) -> None:
         for peer in (self.publisher, self.pusher, self.subscriber):
@@ -96,15 +115,12 @@ class Host:
         return self._context.subscriber.socket
 
     def turn(self) -> None:
-        """Hand over the messages that wait, a bounded number of them, and let the plugin do what is due.
+        """Hand over the messages that wait (``PluginContext.subscribe`` says which), and let the plugin do what is due.
 
         Raises:
             PluginError: the plugin has failed ten times since it last handled a message.
         """
-        for _ in range(_BATCH):
-            message = self._context.subscriber.receive(0)
-            if message is None:
-                break
+        for message in self._context.waiting():
             if message.topic == _SHOULD_DOC:
                 self._context.notify({"subject": "meta.doc", "actor": self._name, "doc": self._doc})
             if self._context.is_for_plugin(message.topic):
@@ -131,8 +147,13 @@ class Host:
 
     def stats(self) -> dict[str, Any]:
         """Return what the supervisor shows in ``gazed status``."""
-        lost = sum(self._context.subscriber.lost.values())
-        return {"received": self._received, "lost": lost, "failed": self._failed, **self._plugin.stats()}
+        counts = {
+            "received": self._received,
+            "lost": sum(self._context.subscriber.lost.values()),
+            "behind": sum(self._context.behind.values()),
+            "failed": self._failed,
+        }
+        return {**counts, **self._plugin.stats()}
 
     def close(self) -> None:
         """Close the plugin and give everything back."""

@@ -40,8 +40,12 @@ class PluginContext(Protocol):
     def has_subscribers(self, topic: str) -> bool:
         """Tell whether anybody listens to a topic: what nobody hears need not be computed."""
 
-    def subscribe(self, topic: str) -> None:
-        """Also receive messages whose topic begins with ``topic``."""
+    def subscribe(self, topic: str, newest: int = 0) -> None:
+        """Also receive messages whose topic begins with ``topic``.
+
+        A plugin that falls behind gets, of what waits, only so many of the ``newest`` messages of each of these topics;
+        how many it was spared stands under ``behind`` in its status. 0 means all.
+        """
 
     def unsubscribe(self, topic: str) -> None:
         """Undo ``subscribe``."""

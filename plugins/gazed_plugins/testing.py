@@ -46,7 +46,7 @@ class FakeContext:
         """Tell whether ``listeners`` holds a prefix of ``topic``."""
         return topic.startswith(tuple(self.listeners))
 
-    def subscribe(self, topic: str) -> None:
+    def subscribe(self, topic: str, newest: int = 0) -> None:  # noqa: ARG002 - nothing waits here
         """Keep a subscription."""
         self.subscriptions.add(topic)
 

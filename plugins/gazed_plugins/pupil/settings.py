@@ -16,6 +16,9 @@ from gazed_plugins.errors import PluginArgument
 __all__ = ["PROPERTY_NAMES_3D", "Properties2D", "PupilSettings", "refuse_unknown"]
 
 PROPERTY_NAMES_3D = ("is_long_term_model_frozen",)
+# Beyond these the 2D engine ends the process, or does not return.
+_RANGES_2D = {"blur_size": (0, 99), "contour_size_min": (1, 4096)}
+_RANGE_2D = (0, 4096)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,16 @@ class Properties2D:
         """
         refuse_unknown("the 2D detector", "property", values, [each.name for each in fields(self)])
         mine = asdict(self)
-        return replace(self, **{name: _like(mine[name], name, value) for name, value in values.items()})
+        new = replace(self, **{name: _like(mine[name], name, value) for name, value in values.items()})
+        for name, value in values.items():
+            low, high = _RANGES_2D.get(name, _RANGE_2D)
+            if not low <= value <= high:
+                raise PluginArgument(f"{name} is from {low} to {high}, got {value}")
+        if new.canny_aperture not in (3, 5, 7):
+            raise PluginArgument(f"canny_aperture is 3, 5 or 7, got {new.canny_aperture}")
+        if new.blur_size > 1 and new.blur_size % 2 == 0:
+            raise PluginArgument(f"blur_size is 0 or an odd number, got {new.blur_size}")
+        return new
 
     def as_dict(self) -> dict[str, Any]:
         """Return name and value of every property."""
