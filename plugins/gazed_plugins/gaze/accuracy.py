@@ -1,8 +1,8 @@
 """How well gaze meets the targets that were looked at, and where it was calibrated at all.
 
 Accuracy and precision are Pupil Core's: each gaze datum is held against the reference nearest in time, less than
-1/15 s away. Accuracy is the angle of the mean cosine of those less than 5 degrees off. Precision is the root mean square
-of the angle between successive gaze directions, where neither gaze nor reference moved by half a degree.
+1/15 s away. Accuracy is the angle of the mean cosine of those less than 5 degrees off. Precision is the root mean
+square of the angle between successive gaze directions, where neither gaze nor reference moved by half a degree.
 """
 
 from __future__ import annotations

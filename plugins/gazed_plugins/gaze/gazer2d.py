@@ -1,7 +1,9 @@
 """``Gazer2D``: a polynomial from the pupil's place in the eye image to the place in the world image.
 
 For each eye x, y, xy, x², y² and x²y² of ``norm_pos``, and a constant; for both eyes those of the left, then the right.
-Ordinary least squares, once again without what lies 70 px or more off. (Pupil Core's 2D gaze mapping.)
+Least squares, once again without what lies 70 px or more off. (Pupil Core's 2D gaze mapping.) One thing is added: ridge
+regression, as wide as pupils are uncertain. Nine targets do not determine the thirteen numbers of two eyes, and without
+it the rest is fitted to noise: between nine targets the error is twice to ten times as large, among sixteen the same.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ Floats = NDArray[np.float64]
 
 _OUTLIER_PX = 70.0
 _TERMS = 6
+# Square of the noise in a term, as a part of its spread over a calibration: 0.1 px where pupils spread by 18 px.
+_DOUBT = 3e-5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +81,9 @@ def _terms(groups: Sequence[Sequence[Datum]]) -> Floats:
 def _regress(terms: Floats, wanted: Floats) -> _Polynomial:
     if not len(terms):
         raise failure(NO_DATA)
-    # About the means, as the constant is not a term: too few targets then give the smallest slopes.
-    middle, goal = terms.mean(axis=0), wanted.mean(axis=0)
-    slopes = np.linalg.lstsq(terms - middle, wanted - goal, rcond=None)[0]
+    middle, goal, spread = terms.mean(axis=0), wanted.mean(axis=0), terms.std(axis=0)
+    spread[spread == 0] = 1.0
+    steps = (terms - middle) / spread
+    believed = steps.T @ steps + _DOUBT * len(steps) * np.eye(steps.shape[1])
+    slopes = np.linalg.solve(believed, steps.T @ (wanted - goal)) / spread[:, None]
     return _Polynomial(slopes.T, goal - middle @ slopes)

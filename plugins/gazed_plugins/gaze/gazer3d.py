@@ -7,6 +7,7 @@ frame are those of an average head. (Pupil Core's 3D gaze mapping.) Lengths are 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -113,6 +114,10 @@ class Gazer3D(Gazer):
     """Maps the eyeballs of 3D pupil datums; a headset that slips a little, or another depth, costs little accuracy."""
 
     method: ClassVar[Literal["2d", "3d"]] = "3d"
+
+    def accepts(self, pupil: Mapping[str, Any]) -> bool:
+        """Tell whether this datum can be mapped; one without an eyeball, from a frame without a pupil, cannot."""
+        return super().accepts(pupil) and "sphere" in pupil and isfinite(pupil["circle_3d"]["normal"][0])
 
     def _take(self, models: dict[Eyes, Model]) -> None:
         super()._take(models)
