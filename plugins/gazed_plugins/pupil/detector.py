@@ -7,6 +7,7 @@ key more, ``gate``: ``{"reason": …, "confidence": what the engine said}``.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, Literal
@@ -55,11 +56,15 @@ class PupilDetector:
         self.gated: dict[str, int] = {}
         """Frames in which the pupil was not believed, by reason."""
         self._method_3d = f"pye3d {version('pye3d')} {mode}"
-        self._engine_2d = Detector2D()
-        self._engine_3d = Detector3D(CameraModel(camera.focal_length, camera.resolution))
-        self._gate = BlinkGate()
-        self._last = -np.inf
+        self._begin()
         self.apply(settings or PupilSettings())
+
+    def _begin(self) -> None:
+        # The 2D engine has a memory, too: of the ellipse it found last.
+        self._engine_2d = Detector2D()
+        self._engine_3d = Detector3D(CameraModel(self.camera.focal_length, self.camera.resolution))
+        self._gate = BlinkGate()
+        self._last = -math.inf
 
     @property
     def settings(self) -> PupilSettings:
@@ -74,10 +79,11 @@ class PupilDetector:
         """
         settings.check_roi(self.camera.resolution)
         self._settings = settings
+        # The engine sees no pupil that is nearer to the end of the ROI than about its own size.
+        self._roi = Roi(*settings.roi) if settings.roi else None
         self._engine_2d.update_properties(settings.properties.as_dict())
         if self._engine_3d.is_long_term_model_frozen != settings.is_long_term_model_frozen:
             self._engine_3d.is_long_term_model_frozen = settings.is_long_term_model_frozen
-        self._roi = Roi(*settings.roi) if settings.roi else None
 
     def reset_model(self) -> None:
         """Forget the eyeball: it is fitted anew from the next frames, and stays frozen if it was."""
@@ -88,7 +94,7 @@ class PupilDetector:
         """Return the datums of one image: ``pupil.N.2d`` and ``pupil.N.3d``, those that are enabled.
 
         Without the 2D engine there is nothing to fit, and the 3D datum has confidence 0 and none of its own keys, as in
-        Pupil Capture. When time goes backwards the 3D model begins anew.
+        Pupil Capture. When time goes backwards everything begins anew.
 
         Args:
             gray: image, uint8 of shape (height, width).
@@ -105,9 +111,9 @@ class PupilDetector:
         # The engine crashes the process on an image that it may not write to, or that has gaps between its rows.
         gray = np.require(gray, np.uint8, ["C", "W"])
         if timestamp < self._last:
-            _log.warning("eye %d: time went back by %.3f s, the 3D model begins anew", self.eye, self._last - timestamp)
-            self.reset_model()
-            self._gate = BlinkGate()
+            _log.warning("eye %d: time went back by %.3f s, detection begins anew", self.eye, self._last - timestamp)
+            self._begin()
+            self.apply(self._settings)
         self._last = timestamp
         if not self._settings.detect_2d:
             return [self._datum("3d", timestamp, [0.5, 0.5], 0.0, 0.0)] if self._settings.detect_3d else []

@@ -8,8 +8,8 @@ few such ellipses in the 3D model's memory spoil it for half a minute. The gate 
 - it does not change its size (``size``), nor lose a part of its rim (``covered``), nor become brighter (``faded``) from
   one moment to the next.
 
-The last three compare with the last second of frames that passed. An eye that really has changed, or whose lid always
-hides a part of the pupil, is therefore believed again after that second; a blink is over by then.
+The last three compare with the frames that passed in the last half second. An eye that really has changed, or whose
+lid always hides a part of the pupil, is therefore believed again after that time; most blinks are over by then.
 """
 
 from __future__ import annotations
@@ -33,10 +33,12 @@ _INSIDE = (0.25, 0.5, 0.75)
 _CONTRAST = 8.0  # gray levels
 _EDGE_PART = 0.35  # of the contrast between pupil and surroundings makes an edge
 _RIM = 0.45
-_MEMORY_S = 1.0
-_MEAN_S = 0.3
+_MEMORY_S = 0.5
+_MEAN_S = 0.15
 _RIM_LOSS = 0.15
-_GROWTH = 1.25
+# How far the logarithm of the diameter may be off, at once and for each second since: pupils narrow by as much as their
+# own size in a second, behind a closed lid as well.
+_CHANGE, _CHANGE_PER_S = 0.25, 1.5
 _FADING = 0.3
 
 
@@ -76,7 +78,7 @@ class BlinkGate:
             self._usual = None
             return ""
         size, rim, dark, bright = self._usual
-        if not 1 / _GROWTH < found[0] / size < _GROWTH:
+        if abs(math.log(found[0] / size)) > _CHANGE + _CHANGE_PER_S * (now - self._passed_at):
             return "size"
         if found[1] < rim - _RIM_LOSS:
             return "covered"

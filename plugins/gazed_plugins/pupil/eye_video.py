@@ -1,0 +1,170 @@
+"""Detection in all frames of one recorded eye video, into a log of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgpack
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from gazed_plugins.errors import PluginError
+from gazed_plugins.pupil.detector import PupilDetector
+from gazed_plugins.pupil.images import gray_jpeg
+from gazed_plugins.pupil.intrinsics import EyeCamera, eye_camera
+from gazed_plugins.pupil.settings import PupilSettings
+from gazed_recorder.atomic import replace_file
+from gazed_recorder.datalog import DatumLog
+from gazed_recorder.errors import DamagedFile, RecorderError
+from gazed_recorder.reader import Recording
+from gazed_recorder.video_read import RecordedFrame
+
+__all__ = ["EyeResult", "detect_eye"]
+
+_REPORT_EVERY = 64
+
+
+class EyeResult(msgspec.Struct, frozen=True):
+    """What was found in one eye video: ``frames == detected + skipped + unreadable``."""
+
+    frames: int
+    detected: int
+    skipped: int
+    """Frames that ``every_nth`` left out."""
+    unreadable: int
+    gated: dict[str, int]
+    """Frames in which a lid hides the pupil, by the gate's reason."""
+    confident: int
+    """Frames whose 2D confidence (3D, where there is no 2D) is at least 0.6."""
+    focal_length: float
+    """Pixels; of the last image size."""
+    camera: str
+    """Where the focal length comes from, as ``EyeCamera.origin``."""
+    seconds: float
+    """How long it took."""
+
+
+def detect_eye(
+    folder: Path,
+    stream: str,
+    work: Path,
+    settings: PupilSettings,
+    focal_length: float | None,
+    count: Callable[[int], None],
+) -> EyeResult:
+    """Detect in every frame of ``stream`` and write ``<stream>.pldata`` with its timestamps into ``work``.
+
+    ``<stream>.json`` beside it is the result, written last: where it is, nothing is done again. ``count`` is called
+    with the number of frames done.
+
+    Raises:
+        DamagedFile: the video ends before its timestamps do, or cannot be read at all.
+        PluginArgument: the ROI does not fit the image.
+        OSError: the log cannot be written.
+    """
+    done = work / f"{stream}.json"
+    if done.exists():
+        result = msgspec.json.decode(done.read_bytes(), type=EyeResult)
+        count(result.frames)
+        return result
+    for stale in work.glob(f"{stream}*"):
+        stale.unlink()
+    run = _EyeRun(Recording(folder), stream, settings, focal_length)
+    log = DatumLog(work, stream)
+    try:
+        result = run.through(log, count)
+        log.flush()
+        log.sync()
+    finally:
+        log.close()
+    replace_file(done, msgspec.json.encode(result))
+    return result
+
+
+class _EyeRun:
+    def __init__(self, recording: Recording, stream: str, settings: PupilSettings, focal_length: float | None) -> None:
+        self._recording = recording
+        self._stream = stream
+        self._settings = settings
+        self._focal_length = focal_length
+        self._detector: PupilDetector | None = None
+        self._gated: dict[str, int] = {}
+
+    def through(self, log: DatumLog, count: Callable[[int], None]) -> EyeResult:
+        start = time.monotonic()
+        frames = detected = unreadable = confident = 0
+        for frame in self._recording.frames(self._stream):
+            frames += 1
+            if frames % _REPORT_EVERY == 0:
+                count(frames)
+            if frame.index % self._settings.every_nth:
+                continue
+            try:
+                gray = _gray(frame)
+            except DamagedFile:
+                unreadable += 1
+                continue
+            datums = self._detector_for((gray.shape[1], gray.shape[0])).detect(gray, frame.timestamp)
+            for datum in datums:
+                log.append(datum["topic"], frame.timestamp, msgpack.packb(datum))
+            detected += 1
+            confident += bool(datums) and datums[0]["confidence"] >= 0.6
+        count(frames)
+        self._keep_counts()
+        camera = self._detector.camera if self._detector else EyeCamera(0.0, (0, 0), "unknown")
+        return EyeResult(
+            frames=frames,
+            detected=detected,
+            skipped=frames - detected - unreadable,
+            unreadable=unreadable,
+            gated=self._gated,
+            confident=confident,
+            focal_length=camera.focal_length,
+            camera=camera.origin,
+            seconds=time.monotonic() - start,
+        )
+
+    def _detector_for(self, resolution: tuple[int, int]) -> PupilDetector:
+        """Return the detector; a camera that came back with another image size gets a new one."""
+        if self._detector is None or self._detector.camera.resolution != resolution:
+            self._keep_counts()
+            eye = int(self._stream[3:])
+            self._detector = PupilDetector(eye, self._camera(resolution), self._settings, mode="post-hoc")
+        return self._detector
+
+    def _keep_counts(self) -> None:
+        if self._detector is not None:
+            for reason, number in self._detector.gated.items():
+                self._gated[reason] = self._gated.get(reason, 0) + number
+
+    def _camera(self, resolution: tuple[int, int]) -> EyeCamera:
+        manifest = self._recording.manifest
+        report = manifest.streams.get(self._stream) if manifest else None
+        info = report.info if report else {}
+        path = self._recording.path / f"{self._stream}.intrinsics"
+        model = info.get("intrinsics")
+        camera = eye_camera(
+            resolution,
+            device=str(info.get("device", "")),
+            intrinsics=model if isinstance(model, dict) else None,
+            path=path if path.exists() else None,
+        )
+        if camera.origin == "assumed" and self._focal_length is not None:
+            return EyeCamera(self._focal_length, resolution, "argument")
+        return camera
+
+
+def _gray(frame: RecordedFrame) -> NDArray[np.uint8]:
+    """Return the brightness of a frame; of a JPEG as the live detector decodes it.
+
+    Raises:
+        DamagedFile: it cannot be decoded.
+    """
+    try:
+        return gray_jpeg(frame.jpeg)
+    except (RecorderError, PluginError):
+        # Re-encoded video; or a JPEG with the tables left out, which only the video decoder takes.
+        return frame.gray
