@@ -1,0 +1,3 @@
+"""Circle markers in the images of the world camera."""
+
+__all__: list[str] = []
