@@ -152,6 +152,16 @@ def test_the_stamps_of_libuvc() -> None:
     assert p95(library - np.median(library)) > 5 * p95(errors[300:])
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_host_too_busy_to_look_makes_the_bound_wide_and_keeps_it_true(seed: int) -> None:
+    """Libuvc learns from what it sees late, and corrects its stamps by tens of milliseconds."""
+    frames = camera_frames(600, fps=FPS, ppm=50, load="polled", seed=seed)
+    floor_s = float((frames.arrival_s - frames.exposed_s).min())
+    clock = DeviceClock(1 / FPS)
+    errors = errors_of(frames, libuvc_stamps(frames), clock, floor_s=floor_s, outside=0.01)
+    assert np.abs(errors[frames.exposed_s > 1]).max() < 0.03
+
+
 @pytest.mark.parametrize("load", LOADS)
 def test_a_camera_without_stamps_but_with_a_steady_rate(load: Load) -> None:
     frames = camera_frames(60, ppm=400, load=load, seed=8)

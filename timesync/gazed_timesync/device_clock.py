@@ -21,6 +21,7 @@ _CAUSALITY_S = 2e-3
 _VIOLATIONS = 3
 _RISE_S = 4e-3  # later than this for two seconds, and the offset is no longer the one it was
 _LOAD_S = 50e-3  # the same of a clock that never jumped: load is more likely
+_BUNCHED, _BUNCH_FRAMES = 0.2, 100  # the share of frames right behind another, over the last so many
 _GAP_S = 1.0
 _CALM_S = 10.0  # that a frame rate has to be steady for
 _MIN_STEP_NS = 1000
@@ -63,7 +64,9 @@ class DeviceClock:
         if self._origin is None or not self._steady:
             return None
         frame_s = self._track.period_s * (1 + self._envelope.skew)
-        return self._envelope.error_s + _beat(frame_s) + abs(self._behind) + self._early
+        bound = self._envelope.error_s + _beat(frame_s) + abs(self._behind) + self._early + self._doubt
+        # Frames that come in bunches waited for somebody to look; the last of a bunch, for up to a frame.
+        return bound + frame_s if self._bunched > _BUNCHED else bound
 
     @property
     def steps(self) -> int:
@@ -85,6 +88,8 @@ class DeviceClock:
         self._behind = 0.0
         self._early = 0.0
         self._violations = 0
+        self._doubt = 0.0
+        self._bunched = 0.0
         self._steady_from = _CALM_S
         self._original = True
 
@@ -118,6 +123,8 @@ class DeviceClock:
         if self._origin is None:
             self._origin, arrival_s, changed = arrival_ns, 0.0, False
             self._track.advance(device_s, 0, 0.0)
+        close = arrival_s - self._arrival_s < self._nominal_s / 4
+        self._bunched += (close - self._bunched) / _BUNCH_FRAMES
         self._sequence, self._arrival_s = sequence, arrival_s
         x = self._track.seconds
         if changed:
@@ -158,8 +165,13 @@ class DeviceClock:
             self._part()
             self._envelope = envelope = LowerEnvelope(envelope.skew, _RESCALED_SD)
             self._violations = 0
+            self._doubt = 0.0
         fitted = envelope.add(x, y)
+        if envelope.full:
+            self._doubt = 0.0
         if fitted and envelope.settled and envelope.lift_s > (_LOAD_S if self._original else _RISE_S):
+            # It may as well be load; then the line is too high until a frame proves it, or none does in two minutes.
+            self._doubt += envelope.lift_s
             self._part()
             envelope.keep_recent(_RESCALED_SD)
         target = x + envelope.at(x)

@@ -54,6 +54,11 @@ class LowerEnvelope:
         return len(self._blocks) >= _SETTLED
 
     @property
+    def full(self) -> bool:
+        """Whether the line rests on two minutes of points."""
+        return len(self._blocks) == _WINDOW
+
+    @property
     def error_s(self) -> float:
         """Bound of the distance between the line and the edge now, in seconds."""
         return self._error + self._lift

@@ -13,7 +13,7 @@ from gazed_timesync.device_clock import DeviceClock
 
 __all__ = ["CameraFrames", "Load", "camera_frames", "libuvc_stamps", "map_frames"]
 
-Load = Literal["idle", "load", "stalls"]
+Load = Literal["idle", "load", "stalls", "polled"]
 
 _TICKS = 15_000_000  # per second: the counter of a Pupil Cam
 _START_NS = 1_000_000_000_000
@@ -52,6 +52,8 @@ def camera_frames(
 ) -> CameraFrames:
     """Simulate a USB camera and a host that is idle, loaded, or stalls for 20 to 200 ms every ten seconds.
 
+    A ``polled`` host is so busy that it looks for frames every 20 to 100 ms only, and finds several.
+
     The crystal is off by ``ppm``, warms up over minutes and wanders at random; a frame takes 4.5 ms to transfer, in USB
     transfers of 4 ms whose completion the host sees when it gets round to it.
     """
@@ -74,6 +76,9 @@ def camera_frames(
             end = start + random.uniform(0.02, 0.2)
             held = (done > start) & (done < end)
             late[held] = np.maximum(late[held], end - done[held] + 50e-6 * np.arange(held.sum()))
+    if load == "polled":
+        looks = np.cumsum(random.uniform(0.02, 0.1, int(seconds / 0.05) + 100))
+        late += looks[np.searchsorted(looks, done)] - done
     late[0] += first_late_s
     late += random.exponential(50e-6 if load == "idle" else 300e-6, count)
     apart = 2e-6 * np.arange(count)
