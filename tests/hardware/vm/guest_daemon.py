@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,32 @@ def daemon(root: Path) -> Iterator[Trial]:
         yield trial
 
 
+def start(trial: Trial, session_name: str) -> Path:
+    """Start a recording with more patience than a request for it has: this processor is emulated."""
+    with trial.remote.subscribe("notify.recording.") as heard:
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end:
+            trial.remote.notify("recording.should_start", session_name=session_name)
+            outcome = hear_any(heard, "recording.started", "recording.failed")
+            if outcome["subject"] == "recording.started":
+                return Path(outcome["rec_path"])
+    raise AssertionError(f"no recording could be started: {outcome['reason']}")
+
+
+def stop(trial: Trial) -> None:
+    with trial.remote.subscribe("notify.recording.") as heard:
+        trial.remote.notify("recording.should_stop")
+        hear_any(heard, "recording.stopped")
+
+
+def hear_any(heard: Subscriber, *subjects: str) -> dict[str, Any]:
+    """Wait for a notification of one of these subjects."""
+    while (message := heard.receive(PATIENCE_S)) is not None:
+        if message.payload["subject"] in subjects:
+            return message.payload
+    raise AssertionError(f"none of {subjects} came")
+
+
 def wait_for_more(trial: Trial, *streams: str, frames: int = 30) -> None:
     """Wait until so many more frames of each stream are on the disk."""
 
@@ -56,15 +83,12 @@ def hear(heard: Subscriber, subject: str, *streams: str) -> None:
     """Wait until each stream was the subject of a notification."""
     waiting = set(streams)
     while waiting:
-        message = heard.receive(PATIENCE_S)
-        assert message is not None, f"no {subject} of {waiting}"
-        if message.payload["subject"] == subject:
-            waiting.discard(message.payload["stream"])
+        waiting.discard(hear_any(heard, subject)["stream"])
 
 
 def test_cables_are_pulled_under_recording(tmp_path: Path) -> None:
     with daemon(tmp_path) as trial, trial.remote.subscribe("notify.camera.") as heard:
-        folder = Path(trial.remote.start("cables").rec_path)
+        folder = start(trial, "cables")
         wait_for_more(trial, "world", "eye0", "eye1")
         unplug(0)
         unplug(1)
@@ -74,7 +98,7 @@ def test_cables_are_pulled_under_recording(tmp_path: Path) -> None:
         plug(1)
         hear(heard, "camera.found", "eye0", "eye1")
         wait_for_more(trial, "eye0", "eye1", "world")
-        trial.remote.stop()
+        stop(trial)
     assert verify(folder).problems == []
     manifest = Manifest.load(folder)
     assert manifest.state == "complete"
