@@ -40,6 +40,8 @@ _PATIENCE_S = 30
 _HAND_OVER_S = 0.5
 _SILENT_S = 1.0
 _SILENT_PERIODS = 3
+# What those who compute on the images need to know of the camera.
+_SHOWN = ("width", "height", "fps", "format", "intrinsics")
 _log = logging.getLogger(__name__)
 
 
@@ -265,6 +267,7 @@ class Camera:
             "reason": self._reason,
             "device": self._info.device if self._info else "",
             "serial": self._info.serial if self._info else "",
+            "info": {name: getattr(self._info, name) for name in _SHOWN} if self._info else None,
             "frames": self._frames,
             "bytes": self._bytes,
             "missed": source.missed,
