@@ -89,7 +89,7 @@ def test_messages_arrive(host: Host, say: Publisher) -> None:
     wait_for(lambda: Stumbling.last.heard, host.turn)
     (message,) = Stumbling.last.heard
     assert (message.payload, message.raw) == ({"topic": "say.x", "number": 1}, (b"raw",))
-    assert host.stats() == {"received": 1, "lost": 0, "failed": 0, "heard": 1}
+    assert host.stats() == {"received": 1, "lost": 0, "behind": 0, "failed": 0, "heard": 1}
 
 
 def test_a_plugin_that_stumbles_goes_on(host: Host, say: Publisher, caplog: pytest.LogCaptureFixture) -> None:
@@ -108,6 +108,32 @@ def test_ten_failures_in_a_row_are_the_end(host: Host, say: Publisher) -> None:
         say.send("say.x", {"fail": True})
     with pytest.raises(PluginError, match=r"10 times in a row.*say\.x.*told to fail"):
         wait_for(lambda: False, host.turn)
+
+
+def test_a_plugin_that_falls_behind_gets_the_newest(host: Host, say: Publisher) -> None:
+    Stumbling.last.context.subscribe("frame.", newest=2)
+    wait_for(lambda: say.has_subscribers("frame.a"))
+    for number in range(10):
+        say.send("frame.a", {"number": number})
+        say.send("say.x", {"number": number})
+        if number == 4:
+            say.send("frame.b", {"number": number})
+    heard = Stumbling.last.heard
+    wait_for(lambda: sum(message.topic == "say.x" for message in heard) == 10, host.turn)
+    host.turn()
+
+    def numbers(topic: str) -> list[int]:
+        return [message.payload["number"] for message in heard if message.topic == topic]
+
+    assert numbers("say.x") == list(range(10))
+    assert numbers("frame.b") == [4]
+    found = numbers("frame.a")
+    assert found == sorted(found)
+    assert found[-2:] == [8, 9]
+    # Messages arrive one by one: how many waited at once is not ours to say.
+    assert len(found) + host.stats()["behind"] == 10
+    order = [message.payload["number"] for message in heard if message.topic != "frame.b"]
+    assert order == sorted(order)
 
 
 def test_it_tells_what_it_is(bus: RunDir, host: Host) -> None:
@@ -186,7 +212,8 @@ def test_the_process_is_ready_beats_and_ends(bus: RunDir) -> None:
     started = _Started(bus, "Frame_Publisher", '{"format": "bgr"}')
     lines = started.lines()
     assert next(lines) == {"ready": {}}
-    assert next(lines)["beat"] == {"received": 0, "lost": 0, "failed": 0, "published": 0, "unreadable": 0}
+    counts = {"received": 0, "lost": 0, "behind": 0, "failed": 0}
+    assert next(lines)["beat"] == {**counts, "published": 0, "unreadable": 0}
     started.process.terminate()
     code, errors = started.end()
     lines.close()

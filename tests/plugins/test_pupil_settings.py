@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gazed_plugins.errors import PluginArgument
@@ -23,14 +23,14 @@ def test_the_defaults_are_the_engines_own() -> None:
 
 
 def test_values_take_the_type_that_the_engine_wants() -> None:
-    settings = PupilSettings.of(
+    found = PupilSettings.of(
         {"properties": {"intensity_range": 11.0, "ellipse_roundness_ratio": 1}, "roi": [1, 2, 9, 8]}
     )
-    assert type(settings.properties.intensity_range) is int
-    assert type(settings.properties.ellipse_roundness_ratio) is float
-    assert settings.roi == (1, 2, 9, 8)
-    assert settings.updated({"roi": None}).roi is None
-    again = settings.updated({"properties": {"blur_size": 3}})
+    assert type(found.properties.intensity_range) is int
+    assert type(found.properties.ellipse_roundness_ratio) is float
+    assert found.roi == (1, 2, 9, 8)
+    assert found.updated({"roi": None}).roi is None
+    again = found.updated({"properties": {"blur_size": 3}})
     assert (again.properties.blur_size, again.properties.intensity_range) == (3, 11)
 
 
@@ -65,12 +65,12 @@ def test_what_cannot_be_is_refused(values: dict[str, object], message: str, hint
 
 
 def test_a_roi_ends_where_the_image_does() -> None:
-    settings = PupilSettings.of({"roi": [0, 0, 191, 192]})
-    settings.check_roi((192, 192))
+    found = PupilSettings.of({"roi": [0, 0, 191, 192]})
+    found.check_roi((192, 192))
     with pytest.raises(PluginArgument, match="192x191"):
-        settings.check_roi((192, 191))
+        found.check_roi((192, 191))
     with pytest.raises(PluginArgument, match="191x192"):
-        settings.check_roi((191, 192))
+        found.check_roi((191, 192))
 
 
 _anything = st.recursive(
@@ -80,17 +80,19 @@ _anything = st.recursive(
 )
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.dictionaries(st.sampled_from([*PupilSettings.__slots__, "x"]), _anything, max_size=3))
 def test_no_value_gets_past_the_checks(values: dict[str, object]) -> None:
     try:
-        settings = PupilSettings.of(values)
+        found = PupilSettings.of(values)
     except PluginArgument:
         return
     assert set(values) <= set(PupilSettings.__slots__)
-    assert type(settings.every_nth) is int
-    assert settings.every_nth >= 1
+    assert type(found.every_nth) is int
+    assert found.every_nth >= 1
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.dictionaries(st.sampled_from([*Properties2D.__slots__]), _anything, max_size=4))
 def test_no_property_gets_past_the_checks(values: dict[str, object]) -> None:
     try:

@@ -1,10 +1,17 @@
-"""Detection in all frames of one recorded eye video, into a log of its own."""
+"""Detection in all frames of one recorded eye video, into a log of its own.
+
+Run as ``python -m gazed_plugins.pupil.eye_video FOLDER STREAM WORK SETTINGS``, the settings as JSON; it prints ``News``
+as JSON, one a line.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgpack
 import msgspec
@@ -21,8 +28,9 @@ from gazed_recorder.datalog import DatumLog
 from gazed_recorder.errors import DamagedFile, RecorderError
 from gazed_recorder.reader import Recording
 from gazed_recorder.video_read import RecordedFrame
+from gazed_timesync import GazedError
 
-__all__ = ["EyeResult", "detect_eye"]
+__all__ = ["EyeResult", "News", "detect_eye"]
 
 _REPORT_EVERY = 64
 
@@ -45,6 +53,14 @@ class EyeResult(msgspec.Struct, frozen=True):
     """Where the focal length comes from, as ``EyeCamera.origin``."""
     seconds: float
     """How long it took."""
+
+
+class News(msgspec.Struct, frozen=True):
+    """What the process tells: how far it is, and at last a result or an error (``GazedError.as_dict``)."""
+
+    done: int
+    result: EyeResult | None = None
+    error: dict[str, str] | None = None
 
 
 def detect_eye(
@@ -168,3 +184,30 @@ def _gray(frame: RecordedFrame) -> NDArray[np.uint8]:
     except (RecorderError, PluginError):
         # Re-encoded video; or a JPEG with the tables left out, which only the video decoder takes.
         return frame.gray
+
+
+def _tell(news: News) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(news) + b"\n")
+    # Where nobody reads any more this fails, and the process ends.
+    sys.stdout.buffer.flush()
+
+
+def main(argv: list[str]) -> int:
+    """Detect in one eye video and tell of it on standard output; return the exit code."""
+    folder, stream, work = Path(argv[1]), argv[2], Path(argv[3])
+    chosen: dict[str, Any] = json.loads(argv[4])
+    focal_length = chosen.pop("focal_length")
+    try:
+        settings = PupilSettings.of(chosen)
+        result = detect_eye(folder, stream, work, settings, focal_length, lambda done: _tell(News(done)))
+    except GazedError as error:
+        _tell(News(0, error=error.as_dict()))
+        return 1
+    except BrokenPipeError:
+        return 1
+    _tell(News(result.frames, result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -4,7 +4,8 @@ The results are Pupil Player's: ``offline_data/offline_pupil.pldata``, ``offline
 ``offline_pupil.meta``, a msgpack map of ``version`` 4 and the ``detection_status`` of eyes 0 and 1; ours has ``gazed``
 in addition, the results by eye and the settings. Source of the format: Pupil Player's post-hoc pupil detection.
 
-What was recorded is never touched. Each eye is worked on by a process of its own, in the folder
+What was recorded is never touched. Each eye is worked on by a process of its own (both engines remember earlier frames:
+in pieces, the numbers would be others), in the folder
 ``offline_data/.detect-<settings>``; eyes that were done when a run was killed need not be done again. The results
 appear at the end, the ``.meta`` last, without which they do not count.
 """
@@ -15,15 +16,12 @@ import heapq
 import json
 import os
 import shutil
-import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import asdict
-from multiprocessing import get_context
-from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
+from selectors import EVENT_READ, DefaultSelector
 from typing import Any
 
 import msgpack
@@ -31,7 +29,7 @@ import msgspec
 import xxhash
 
 from gazed_plugins.errors import PluginError
-from gazed_plugins.pupil.eye_video import EyeResult, detect_eye
+from gazed_plugins.pupil.eye_video import EyeResult, News
 from gazed_plugins.pupil.settings import PupilSettings
 from gazed_recorder.atomic import replace_file
 from gazed_recorder.datalog import DatumLog, PldataReader, check_datum
@@ -44,7 +42,6 @@ OFFLINE_FOLDER = "offline_data"
 _NAME = "offline_pupil"
 _VERSION = 4
 _COMPLETE, _NO_VIDEO = "complete", "No eye video found."
-_LOOK_S = 0.1
 # Read by the libraries when a process loads them: threads of theirs cost time and gain none.
 _ONE_THREAD = dict.fromkeys(("OPENCV_FOR_THREADS_NUM", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
 
@@ -76,14 +73,14 @@ def detect_recording(
         folder: the recording.
         redetect: replace results of an earlier detection, of ours or of Pupil Player's.
         workers: processes at a time, at most one an eye; as many as there are processors if not given.
-        progress: called about ten times a second with the frames done and the frames there are.
+        progress: called every 64 frames with the frames done and the frames there are.
         settings: what to detect, and how.
         focal_length: of the eye cameras in px, where the recording does not know it.
 
     Raises:
-        NotARecording, DamagedFile: the recording, or one of its eye videos, cannot be read.
+        NotARecording, DamagedFile: the recording cannot be read.
         RecordingRefused: another detection works on this recording.
-        PluginError: there is no eye video, or the recording is not closed.
+        PluginError: there is no eye video, it cannot be read to its end, or the recording is not closed.
         OSError: the results cannot be written.
     """
     recording, settings = Recording(folder), settings or PupilSettings()
@@ -104,7 +101,7 @@ def detect_recording(
         if redetect:
             shutil.rmtree(work, ignore_errors=True)
         work.mkdir(exist_ok=True)
-        eyes = _run(recording, streams, work, workers, progress, settings, focal_length)
+        eyes = _run(recording, streams, work, workers, progress, chosen)
         result = DetectionResult(eyes, chosen)
         _publish(offline, work, result)
     return result
@@ -129,64 +126,74 @@ def _run(
     work: Path,
     workers: int | None,
     progress: Progress | None,
-    settings: PupilSettings,
-    focal_length: float | None,
+    chosen: dict[str, Any],
 ) -> dict[str, EyeResult]:
+    """Work on all eyes, some of them at a time, each in a process.
+
+    Raises:
+        PluginError: an eye could not be worked on; the others are told to stop.
+    """
     total = sum(len(recording.timestamps(stream)) for stream in streams)
-    context = get_context("spawn")
-    counters: dict[str, Synchronized[int]] = {stream: context.Value("q", 0) for stream in streams}
-    at_once = max(1, min(len(streams), workers or os.cpu_count() or 1))
-    with _environment(_ONE_THREAD):
-        pool = ProcessPoolExecutor(at_once, context, initializer=_share, initargs=(counters, os.getpid()))
-        with pool:
-            jobs = {s: pool.submit(_work, recording.path, s, work, settings, focal_length) for s in streams}
-            try:
-                _watch(jobs, progress, lambda: sum(counter.value for counter in counters.values()), total)
-            except BrokenProcessPool as error:
-                raise PluginError(
-                    f"{recording.path}: a process that detects pupils was killed",
-                    hint="is there enough memory? What is done is kept; start it again",
-                ) from error
-            except BaseException:
-                # Whoever waits for nobody any more is told so by the counter.
-                for counter in counters.values():
-                    counter.value = -(1 << 62)
-                pool.shutdown(cancel_futures=True)
-                raise
-            return {stream: job.result() for stream, job in jobs.items()}
+    waiting, done = list(streams), dict.fromkeys(streams, 0)
+    at_once = max(1, workers or os.cpu_count() or 1)
+    results: dict[str, EyeResult] = {}
+    with DefaultSelector() as selector:
+        running: dict[str, subprocess.Popen[bytes]] = {}
+        try:
+            while len(results) < len(streams):
+                while waiting and len(running) < at_once:
+                    stream = waiting.pop(0)
+                    running[stream] = process = _start(recording.path, stream, work, chosen)
+                    assert process.stdout is not None  # noqa: S101 - for the type checker
+                    selector.register(process.stdout, EVENT_READ, stream)
+                for key, _ in selector.select():
+                    news = _news(running[key.data], key.data)
+                    done[key.data] = news.done
+                    if news.result is not None:
+                        selector.unregister(key.fileobj)
+                        _end(running.pop(key.data))
+                        results[key.data] = news.result
+                if progress is not None:
+                    progress(sum(done.values()), total)
+        finally:
+            for process in running.values():
+                process.terminate()
+                _end(process)
+    return {stream: results[stream] for stream in streams}
 
 
-def _watch(jobs: dict[str, Future[EyeResult]], progress: Progress | None, done: Callable[[], int], total: int) -> None:
-    waiting = set(jobs.values())
-    while waiting:
-        ended, waiting = wait(waiting, _LOOK_S)
-        for job in ended:
-            job.result()
-        if progress is not None:
-            progress(done(), total)
+def _start(folder: Path, stream: str, work: Path, chosen: dict[str, Any]) -> subprocess.Popen[bytes]:
+    arguments = [str(folder), stream, str(work), json.dumps(chosen)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "gazed_plugins.pupil.eye_video", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        # Lines in a buffer would be hidden from the selector.
+        bufsize=0,
+        env={**os.environ, **_ONE_THREAD},
+        # Ctrl-C is for us; they end when they are told to, or cannot tell us anything any more.
+        process_group=0,
+    )
 
 
-_counters: dict[str, Synchronized[int]] = {}
-_parent = 0
+def _news(process: subprocess.Popen[bytes], stream: str) -> News:
+    assert process.stdout is not None  # noqa: S101 - for the type checker
+    line = process.stdout.readline()
+    if not line:
+        raise PluginError(
+            f"{stream}: the process that detects pupils died with exit code {process.wait()}",
+            hint="is there enough memory? What is done is kept; start it again",
+        )
+    news = msgspec.json.decode(line, type=News)
+    if news.error is not None:
+        raise PluginError(news.error["message"], hint=news.error["hint"])
+    return news
 
 
-def _share(counters: dict[str, Synchronized[int]], parent: int) -> None:
-    global _parent  # noqa: PLW0603 - the one way to hand a shared counter to the processes of a pool
-    _counters.update(counters)
-    _parent = parent
-    # Ctrl-C reaches every process of a terminal; the parent tells these.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _work(folder: Path, stream: str, work: Path, settings: PupilSettings, focal_length: float | None) -> EyeResult:
-    counter = _counters[stream]
-
-    def count(done: int) -> None:
-        if counter.value < 0 or os.getppid() != _parent:
-            raise SystemExit(1)
-        counter.value = done
-
-    return detect_eye(folder, stream, work, settings, focal_length, count)
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 def _publish(offline: Path, work: Path, result: DetectionResult) -> None:
@@ -215,18 +222,3 @@ def _publish(offline: Path, work: Path, result: DetectionResult) -> None:
 def _records(path: Path) -> Iterator[tuple[float, bytes, bytes]]:
     for topic, payload in PldataReader(path):
         yield check_datum(payload)[1], topic, payload
-
-
-@contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Set variables for the processes that are started meanwhile."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
