@@ -80,8 +80,8 @@ def fragment_tail(number: int, offset: int, size: int, dts: int, duration: int, 
     return _TAIL.pack(TAIL_SIZE, b"moof", *mfhd, traf, b"traf", *tfhd, *tfdt, _TRUN, b"trun", 0, 1)
 
 
-def read_tail(data: bytes, offset: int, size: int) -> tuple[int, int, bool] | None:
-    """Return the number of the frame (from 1), its time and whether it is a key frame.
+def read_tail(data: bytes, offset: int, size: int) -> tuple[int, int, int, bool] | None:
+    """Return the number of the frame (from 1), its time, how long it lasts and whether it is a key frame.
 
     ``None`` if ``data`` does not begin with the tail of a packet of ``size`` bytes at byte ``offset``.
     """
@@ -91,4 +91,4 @@ def read_tail(data: bytes, offset: int, size: int) -> tuple[int, int, bool] | No
     number, duration, flags, dts = fields[5], fields[13], fields[15], fields[19]
     key = flags == _FLAGS_KEY
     tail = fragment_tail(number, offset, size, dts, duration, key)
-    return (number, dts, key) if data.startswith(tail) else None
+    return (number, dts, duration, key) if data.startswith(tail) else None

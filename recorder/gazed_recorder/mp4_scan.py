@@ -30,7 +30,7 @@ from gazed_recorder.mp4_fragment import HEAD_SIZE, MAGIC, TAIL_SIZE, read_head, 
 from gazed_recorder.mp4_write import LONGEST_GAP, finish
 from gazed_recorder.records import FRAME_DTYPE, FrameRecord
 
-__all__ = ["Mp4Scan", "last_frame", "repair_mp4", "scan"]
+__all__ = ["Mp4Scan", "is_stillborn", "last_frame", "repair_mp4", "scan"]
 
 _MOST_PREAMBLE = 4096
 _LONGEST_HEAD = HEAD_SIZE + 15
@@ -66,7 +66,8 @@ class Mp4Scan:
 class _Frames:
     """The whole fragments from one byte on."""
 
-    def __init__(self, fd: int, start: int, limit: int) -> None:
+    def __init__(self, fd: int, start: int, limit: int, lone: int) -> None:
+        self._lone = lone
         self.sizes, self.offsets, self.dts = array("q"), array("q"), array("q")
         self.keys, self.records = bytearray(), bytearray()
         self.end = start
@@ -78,20 +79,22 @@ class _Frames:
                 break
             data = os.pread(fd, TAIL_SIZE + _LONGEST_HEAD, offset + size)
             tail = read_tail(data, offset, size)
-            if tail is None or not self._follows(*tail[:2]):
+            if tail is None or not self._follows(*tail[:3]):
                 break
             self.sizes.append(size)
             self.offsets.append(offset)
             self.dts.append(tail[1])
-            self.keys.append(tail[2])
+            self.keys.append(tail[3])
             self.records += record.pack()
             self.end = offset + size + TAIL_SIZE
             data = data[TAIL_SIZE:]
 
-    def _follows(self, number: int, dts: int) -> bool:
+    def _follows(self, number: int, dts: int, duration: int) -> bool:
         if number != len(self.dts) + 1:
             return False
-        return 0 < dts - self.dts[-1] <= LONGEST_GAP if self.dts else dts == 0
+        if not self.dts:
+            return dts == 0 and duration == self._lone
+        return 0 < duration == dts - self.dts[-1] <= LONGEST_GAP
 
 
 def scan(path: Path) -> Mp4Scan:
@@ -128,6 +131,17 @@ def repair_mp4(path: Path) -> Mp4Scan:
     return found
 
 
+def is_stillborn(path: Path) -> bool:
+    """Tell whether ``path`` ends before the first frame begins, perhaps inside what stands in front of it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        data = file.read(_MOST_PREAMBLE)
+    return len(data) < _MOST_PREAMBLE and data.startswith(FTYP[: len(data)]) and MAGIC not in data
+
+
 def last_frame(path: Path) -> tuple[int, FrameRecord] | None:
     """Return the number (from 1) and the record of the last whole frame, looking from the end of the file only.
 
@@ -154,7 +168,7 @@ def last_frame(path: Path) -> tuple[int, FrameRecord] | None:
 def _scan(path: Path, fd: int) -> Mp4Scan:
     length = os.fstat(fd).st_size
     track, start, closed_at = _read_preamble(path, os.pread(fd, _MOST_PREAMBLE, 0))
-    frames = _Frames(fd, start, min(length, closed_at or length))
+    frames = _Frames(fd, start, min(length, closed_at or length), track.lone)
     final = frames.end == closed_at and _is_moov(os.pread(fd, 8, frames.end), length - frames.end)
     if not final and (_goes_on(fd, frames.end) or frames.end < closed_at <= length):
         raise DamagedFile(

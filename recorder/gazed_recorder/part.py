@@ -8,7 +8,6 @@ arrays can always be made again from it.
 
 from __future__ import annotations
 
-import io
 import math
 import struct
 from collections.abc import Iterable
@@ -21,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from gazed_recorder.arrays import array_file
 from gazed_recorder.atomic import replace_file
 from gazed_recorder.mp4_boxes import Track
-from gazed_recorder.mp4_scan import repair_mp4
+from gazed_recorder.mp4_scan import is_stillborn, repair_mp4
 from gazed_recorder.mp4_write import FragmentWriter
 from gazed_recorder.npy import GrowingArray
 from gazed_recorder.records import FRAME_DTYPE, FrameRecord
@@ -187,7 +187,7 @@ def repair_part(folder: Path, stem: str) -> PartRepair:
         OSError: a file cannot be read, or there is no room for the index.
     """
     mp4, timestamps, frames = part_files(folder, stem)
-    if not mp4.stat().st_size:
+    if is_stillborn(mp4):
         _remove(part_files(folder, stem))
         return PartRepair(np.zeros(0, FRAME_DTYPE), 0, changed=True)
     found = repair_mp4(mp4)
@@ -202,13 +202,12 @@ def repair_part(folder: Path, stem: str) -> PartRepair:
 
 def _replace_array(path: Path, rows: npt.NDArray[Any]) -> int | None:
     """Make ``path`` hold ``rows``; return how many more it had, ``None`` if it held exactly these."""
-    whole = io.BytesIO()
-    np.save(whole, rows)
+    new = array_file(rows)
     old = path.read_bytes() if path.exists() else b""
-    if old == whole.getvalue():
+    if old == new:
         return None
-    replace_file(path, whole.getvalue())
-    return max(0, len(old) - len(whole.getvalue())) // rows.itemsize
+    replace_file(path, new)
+    return max(0, len(old) - len(new)) // rows.itemsize
 
 
 def _remove(paths: Iterable[Path]) -> None:

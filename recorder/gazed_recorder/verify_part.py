@@ -17,7 +17,7 @@ from gazed_recorder.arrays import read_array
 from gazed_recorder.datalog import STAMP_DTYPE
 from gazed_recorder.errors import DamagedFile
 from gazed_recorder.layout import is_sound
-from gazed_recorder.mp4_boxes import Track, index
+from gazed_recorder.mp4_boxes import FTYP, SLOT_OPEN, Track, closed_slot, index, preamble
 from gazed_recorder.mp4_scan import Mp4Scan, scan
 from gazed_recorder.part import part_files
 from gazed_recorder.records import FRAME_DTYPE
@@ -104,6 +104,8 @@ def _read_records(check: PartCheck, mp4: Path, frames: Path) -> None:
         check.add(f"{mp4.name}: was not closed; {found.torn} bytes behind its last whole frame")
     elif not _has_its_index(found):
         check.add(f"{mp4.name}: its index, from byte {found.end} on, is not that of its frames")
+    elif not _has_its_header(found):
+        check.add(f"{mp4.name}: its first bytes, up to the first frame, are not as they were written")
     if len(found.records) != len(check.records):
         check.add(f"{mp4.name}: holds the records of {len(found.records)} frames, {frames.name} {len(check.records)}")
     elif found.records.tobytes() != check.records.tobytes():
@@ -126,6 +128,14 @@ def _has_its_index(found: Mp4Scan) -> bool:
     with found.path.open("rb") as file:
         file.seek(found.end)
         return file.read() == index(found.track, found.sizes, found.offsets, found.dts, np.flatnonzero(found.keys))
+
+
+def _has_its_header(found: Mp4Scan) -> bool:
+    """Tell whether the file begins as it did while it was recorded, but for the slot that closing it changed."""
+    written = preamble(found.track)
+    with found.path.open("rb") as file:
+        head = file.read(len(written))
+    return head == FTYP + closed_slot(found.end) + written[len(FTYP) + len(SLOT_OPEN) :]
 
 
 def _read_mp4(check: PartCheck, path: Path, ours: bool, deep: bool, seen: Callable[[int], None]) -> None:

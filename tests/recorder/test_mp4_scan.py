@@ -189,7 +189,7 @@ def test_times_that_no_writer_of_ours_makes_end_the_video(tmp_path, dts, size):
     path = tmp_path / "v.mp4"
     video(path, SIZES[:2], final=False)
     head = fragment_head(FrameRecord(0, 0.0, 0, 0, 0.0, 0), size)
-    tail = fragment_tail(3, path.stat().st_size + len(head), size, dts, 1, key=False)
+    tail = fragment_tail(3, path.stat().st_size + len(head), size, dts, (dts - 1000) % 2**32, key=False)
     with path.open("ab") as file:
         file.write(head + bytes(size) + tail)
     good = dts == 2_000_000_000
