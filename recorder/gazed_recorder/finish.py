@@ -19,7 +19,10 @@ from gazed_recorder.manifest import MANIFEST, FileSum, Manifest
 from gazed_recorder.player_sound import write_player_sound
 from gazed_recorder.space import RESERVE
 
-__all__ = ["file_sum", "finish"]
+__all__ = ["LEFT_OUT", "file_sum", "finish"]
+
+LEFT_OUT = ("pupil-data-skipped", "player-sound-skipped")
+"""Events that tell of a file which could not be made."""
 
 # The user's own file may be edited at any time.
 _NOT_SUMMED = (MANIFEST, USER_INFO, LOCK, RESERVE)
@@ -38,13 +41,15 @@ def finish(
     Returns what could not be made because a stream is damaged; empty for every recording that was closed in good order.
 
     ``hurry`` is asked now and then; once it says yes, ``pupil_data``, the sound for players and the checksums that are
-    still to come are left out. The manifest tells so. ``keep`` are promises of earlier that stand, whatever the files
-    hold now. If this raises, the folder stays in state ``recording`` and ``repair`` completes it.
+    still to come are left out. The manifest tells so, and ``repair`` makes them later. ``keep`` are promises of earlier
+    that stand, whatever the files hold now. If this raises, the folder stays in state ``recording`` and ``repair``
+    completes it.
 
     Raises:
         OSError: something cannot be written.
     """
     problems: list[str] = []
+    manifest.events = [event for event in manifest.events if event.get("event") not in LEFT_OUT]
     try:
         write_intrinsics(folder, manifest)
     except DamagedFile as error:

@@ -6,9 +6,11 @@ import errno
 from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 import av.container
+import av.error
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +20,7 @@ from gazed_recorder.atomic import replace_file, replacing
 from gazed_recorder.datalog import STAMP_DTYPE
 from gazed_recorder.errors import DamagedFile
 from gazed_recorder.layout import SOUND
+from gazed_recorder.part import part_files
 from gazed_recorder.sound import LAYOUTS
 from gazed_recorder.sound_read import read_sound
 
@@ -38,26 +41,45 @@ def write_player_sound(folder: Path, stems: Iterable[str], hurry: Callable[[], b
     """Make ``audio*.mp4`` and ``audio*_timestamps.npy`` from the closed parts of sound.
 
     A second of sound takes about 5 ms. There is one timestamp for each packet. The first packet is the encoder's own:
-    it belongs to the 1024 samples in front of the sound. Returns why a file was not written: no room, or ``hurry`` said
-    so; empty if all were.
+    it belongs to the 1024 samples in front of the sound. Returns why a file was not written: no room, no such sound in
+    AAC, or ``hurry`` said so; empty if all were.
 
     Raises:
-        DamagedFile: a part of sound is not in order; repair it first.
+        DamagedFile: a part of sound is not in order, the others are done; repair it first.
         OSError: the disk failed.
     """
+    damaged: list[DamagedFile] = []
     try:
         for stem in stems:
-            _write(folder, stem, hurry)
+            try:
+                _write(folder, stem, hurry)
+            except DamagedFile as error:
+                damaged.append(error)
     except _Hurried:
         return "there was no time"
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         return "the disk became full"
+    except av.error.FFmpegError as error:
+        return f"it cannot be encoded: {error.strerror}"
+    if damaged:
+        raise damaged[0]
     return ""
 
 
 def _write(folder: Path, stem: str, hurry: Callable[[], bool]) -> None:
+    mp4, timestamps, _ = part_files(folder, played_stem(stem))
+    try:
+        with replacing(mp4) as file:
+            replace_file(timestamps, array_file(_encode_part(file, folder, stem, hurry)))
+    except BaseException:
+        timestamps.unlink(missing_ok=True)
+        raise
+
+
+def _encode_part(file: BinaryIO, folder: Path, stem: str, hurry: Callable[[], bool]) -> NDArray[np.float64]:
+    """Write the mp4 and return the times of its packets, (packets,)."""
     timestamps = read_array(folder / f"{stem}_timestamps.npy", STAMP_DTYPE)
     blocks = read_sound(folder / f"{stem}.mp4", timestamps)
     first = next(blocks, None)
@@ -70,8 +92,7 @@ def _write(folder: Path, stem: str, hurry: Callable[[], bool]) -> None:
     count = 0
     # Not all players heed an edit list, by which the encoder's own packet could be hidden.
     options = {"use_editlist": "0"}
-    target = folder / f"{played_stem(stem)}.mp4"
-    with replacing(target) as file, av.open(file, "w", format="mp4", options=options) as container:
+    with av.open(file, "w", format="mp4", options=options) as container:
         # The usual coder takes four times as long, while the user waits for the stop.
         stream = container.add_stream("aac", rate, layout=layout, options={"aac_coder": "fast"})
         for number, block in enumerate(chain([first], blocks)):
@@ -82,16 +103,21 @@ def _write(folder: Path, stem: str, hurry: Callable[[], bool]) -> None:
             count += _encode(container, stream, fitted.resample(frame))
         count += _encode(container, stream, [*fitted.resample(None), None])
     starts = np.arange(-1, count - 1, dtype=np.float64) * (PACKET * first.rate / rate)
-    stamps = _times(starts, timestamps, samples, first.rate)
-    replace_file(folder / f"{played_stem(stem)}_timestamps.npy", array_file(stamps))
+    return _times(starts, timestamps, samples, first.rate)
 
 
 def _encode(
     container: av.container.OutputContainer, stream: av.AudioStream, frames: Iterable[av.AudioFrame | None]
 ) -> int:
-    packets = [packet for frame in frames for packet in stream.encode(frame)]
-    container.mux(packets)
-    return len(packets)
+    count = 0
+    for frame in frames:
+        if frame is not None:
+            # Libav stamps the last frame that was resampled and no other, and then refuses it.
+            frame.pts = None
+        packets = stream.encode(frame)
+        container.mux(packets)
+        count += len(packets)
+    return count
 
 
 def _times(numbers: NDArray[np.float64], timestamps: NDArray[np.float64], block: int, rate: int) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from gazed_recorder.arrays import read_array
 from gazed_recorder.atomic import WRITING
 from gazed_recorder.datalog import STAMP_DTYPE, repair_log
 from gazed_recorder.errors import DamagedFile, NotARecording, RecorderError, RecordingRefused
-from gazed_recorder.finish import file_sum, finish
+from gazed_recorder.finish import LEFT_OUT, file_sum, finish
 from gazed_recorder.folder import FolderLock
 from gazed_recorder.info import PLAYER_INFO, USER_INFO
 from gazed_recorder.layout import log_names, stream_parts
@@ -62,7 +62,8 @@ class Settled:
 def repair(folder: Path, progress: Callable[[float], None] | None = None) -> Repair:
     """Complete a torn recording: cut what is not whole, make all files agree, write what the stop would have written.
 
-    A folder in order is left as it is, to the byte. ``progress`` is told the share that is done, 0 to 1.
+    A folder in order is left as it is, to the byte; what its stop had to leave out is made. ``progress`` is told the
+    share that is done, 0 to 1.
 
     A manifest that cannot be read is made anew from the other files; what was expected and dropped is then not known.
 
@@ -80,7 +81,9 @@ def repair(folder: Path, progress: Callable[[float], None] | None = None) -> Rep
         changed = _changed(folder, manifest)
         problems = [*settled.problems, *(f"{folder / name}: was changed after it was closed" for name in changed)]
         problems += finish(folder, manifest, state="repaired", keep=changed)
-        actions += [*settled.actions, f"wrote info files, pupil_data and {MANIFEST}"]
+        actions += [*settled.actions, f"wrote info files and {MANIFEST}"]
+        left_out = [event for event in manifest.events if event.get("event") in LEFT_OUT]
+        actions += [f"{event['event']}: {event['reason']}" for event in left_out]
     lost = {name: report.lost for name, report in manifest.streams.items() if report.lost}
     return Repair(True, lost, problems, actions)
 
@@ -270,6 +273,7 @@ def _is_closed(folder: Path, manifest: Manifest) -> bool:
     return (
         manifest.state != "recording"
         and not left_over
+        and not any(event.get("event") in LEFT_OUT for event in manifest.events)
         and (folder / USER_INFO).is_file()
         and all(
             (folder / name).is_file() and (folder / name).stat().st_size == promised.size
