@@ -8,11 +8,11 @@ from pathlib import Path
 from gazed_bus.frame import AUDIO
 from gazed_recorder.manifest import MANIFEST
 
-__all__ = ["OWN_STEM", "SOUND", "is_recorded", "is_sound", "log_names", "stem_of", "stream_parts", "video_parts"]
+__all__ = ["SOUND", "is_recorded", "is_sound", "log_names", "stem_of", "stream_parts", "video_parts"]
 
 SOUND = "sound"
 """What the files of the stream ``audio`` are called: players take ``audio*.mp4``, and Pupil Player ends on FLAC."""
-OWN_STEM = re.compile(rf"(world|eye\d|{AUDIO}|{SOUND})(?:_(\d{{3,}}))?")
+_OWN_STEM = re.compile(rf"(world|eye\d|{AUDIO}|{SOUND})(?:_(\d{{3,}}))?")
 
 
 def stem_of(stream: str) -> str:
@@ -33,16 +33,18 @@ def is_sound(stem: str) -> bool:
 def stream_parts(folder: Path) -> dict[str, list[str]]:
     """Return the stems of video and sound in a folder, for each stream in the order of recording (world, world_001).
 
-    ``audio*.mp4`` is the sound of a recording of Pupil Capture's; beside a manifest it is a copy for players.
+    In a recording of Pupil Capture's, ``audio*.mp4`` is the sound; in one of ours it is a copy of ``sound*.mp4``.
     """
+    # A manifest may be lost. Only gazed writes records of frames.
+    ours = (folder / MANIFEST).exists() or any(folder.glob("*_frames.npy"))
     found = sorted(
         (match[1], int(match[2] or 0), path.stem)
         for path in folder.glob("*.mp4")
-        if (match := OWN_STEM.fullmatch(path.stem)) and path.is_file()
+        if (match := _OWN_STEM.fullmatch(path.stem)) and path.is_file()
     )
     streams: dict[str, list[str]] = {}
     for name, _, stem in found:
-        if name != AUDIO or not (folder / MANIFEST).exists():
+        if name != (AUDIO if ours else SOUND):
             streams.setdefault(AUDIO if name == SOUND else name, []).append(stem)
     return streams
 

@@ -67,10 +67,10 @@ class SoundPart(TrackPart):
         super().__init__(folder, stem, track)
 
     def takes(self, sequence: int, timestamp: float) -> bool:
-        """Tell whether a block goes on where the last one on disk ended."""
+        """Tell whether a block goes on where the last one on disk ended; before the first one, any does."""
         last = self._newest
         if last is None:
-            return False
+            return True
         numbers, times = np.array([last.sequence, sequence]), np.array([last.timestamp, timestamp])
         return bool(follow(numbers, times, self.track.width / self.track.timescale)[0])
 

@@ -154,7 +154,10 @@ class StreamWriter:
             part.close()
         finally:
             self._handed_ns = 0
-            self.report.parts[-1].frames = part.frames
+            if part.frames:
+                self.report.parts[-1].frames = part.frames
+            else:
+                self.report.parts.pop()
             self._finished_frames += part.frames
             for reason, count in part.dropped.items():
                 self._finished_drops[reason] = self._finished_drops.get(reason, 0) + count
@@ -219,8 +222,8 @@ class StreamWriter:
         else:
             return
         last = self.report.gaps[-1] if self.report.gaps else None
-        if self.report.kind == "audio" and last and (last.before, last.reason) == (after, reason):
-            # A silence in the sound is many blocks long, and one gap.
+        if self.report.kind == "audio" and last and (last.before, last.reason, reason) == (after, "device", "device"):
+            # A silence in the sound is many blocks long, and one gap: these blocks are there, and silent.
             self.report.gaps[-1] = Gap(last.after, header.timestamp, last.frames + frames, reason)
         else:
             self.report.add_gap(Gap(after, header.timestamp, frames, reason))

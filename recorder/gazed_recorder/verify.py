@@ -23,7 +23,7 @@ from gazed_recorder.datalog import STAMP_DTYPE, PldataReader, check_datum
 from gazed_recorder.errors import DamagedFile, NotARecording
 from gazed_recorder.finish import file_sum
 from gazed_recorder.info import INFO_CSV, PLAYER_INFO, USER_INFO, of_manifest
-from gazed_recorder.layout import OWN_STEM, log_names, stream_parts
+from gazed_recorder.layout import log_names, stream_parts
 from gazed_recorder.manifest import MANIFEST, MOST_GAPS, Manifest, StreamReport, kind_of
 from gazed_recorder.player_sound import played_stem
 from gazed_recorder.space import RESERVE
@@ -35,6 +35,8 @@ _MOST_PROBLEMS = 20
 _CAMERA_TYPES = ("radial", "fisheye", "dummy")
 # What Pupil Player's searches for videos and sound find.
 _PLAYED = re.compile(r"(?:(world|eye[01]).*\.(?:mp4|mjpeg|h264|mkv|avi|fake))|(?:(audio).*\.mp4)")
+# What Pupil Player puts into a recording without a video of the world.
+_NO_WORLD = "world.fake"
 _INFO_TYPES: dict[str, type] = {
     "duration_s": float,
     "meta_version": str,
@@ -270,7 +272,7 @@ class _Verifier:
             return
         skipped = any(event.get("event") == "player-sound-skipped" for event in self.manifest.events)
         for stem in map(played_stem, stems):
-            if skipped and not (self.folder / f"{stem}_timestamps.npy").exists():
+            if skipped and not (self.folder / f"{stem}.mp4").exists():
                 continue
             yield from check_part(self.folder, stem, ours=False, deep=self.deep, seen=self.seen).problems
 
@@ -295,10 +297,9 @@ class _Verifier:
                     yield f"{name} is missing"
             for name in sorted(self.own_files() - self.manifest.files.keys()):
                 yield f"{name}: {MANIFEST} does not name it among its files"
+        ours = self.own_files()
         for path in sorted(self.folder.iterdir()):
-            if (match := _PLAYED.fullmatch(path.name)) and not (
-                path.suffix == ".mp4" and OWN_STEM.fullmatch(path.stem)
-            ):
+            if (match := _PLAYED.fullmatch(path.name)) and path.name not in ours and path.name != _NO_WORLD:
                 yield f"{path.name}: players take it for a part of {match[1] or match[2]}; move it into a sub-folder"
         for name, promised in self.manifest.files.items():
             path = self.folder / name

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -23,22 +20,21 @@ from gazed.summary import describe, recorded_frames
 from gazed_bus.frame import AUDIO, PayloadFormat, StreamInfo
 from gazed_bus.lane import FrameHeader
 from gazed_recorder.errors import DamagedFile
-from gazed_recorder.finish import finish
 from gazed_recorder.layout import SOUND
 from gazed_recorder.manifest import Manifest, StreamReport
 from gazed_recorder.mp4_boxes import preamble
 from gazed_recorder.mp4_scan import scan
 from gazed_recorder.part import repair_part
-from gazed_recorder.player_sound import write_player_sound
 from gazed_recorder.reader import Recording
 from gazed_recorder.records import FrameRecord
 from gazed_recorder.refused import NotSound
-from gazed_recorder.repair import repair, settle
+from gazed_recorder.repair import repair
 from gazed_recorder.sound import SoundPart
 from gazed_recorder.sound_read import read_sound
 from gazed_recorder.stream import StreamWriter
 from gazed_recorder.testing import SAMPLE_RATE, SIZE, make_recording, make_sound
 from gazed_recorder.verify import verify
+from gazed_recorder.verify_part import check_part
 
 RATE, BLOCK = 48_000, 1024
 BLOCK_S = BLOCK / RATE
@@ -255,6 +251,17 @@ def test_another_shape_begins_a_part(tmp_path, size):
     assert parts(report) == [("sound.mp4", 1), ("sound_001.mp4", 1)]
 
 
+def test_what_no_block_could_be_written_to_is_no_part(tmp_path):
+    report = StreamReport(kind="audio")
+    writer = StreamWriter(tmp_path, AUDIO, "jpeg", report)
+    for number, size in enumerate([7, 7, 4096, 4096]):
+        writer.take(b"a", header(number, 10 + number * BLOCK_S), bytes(size), INFO)
+    writer.take(b"a", header(4, 10 + 4 * BLOCK_S, size=(480, 2)), b"", INFO)
+    writer.close()
+    assert (report.dropped, report.written, parts(report)) == ({"corrupt": 3}, 2, [("sound.mp4", 2)])
+    assert not (tmp_path / "sound_001.mp4").exists()
+
+
 def test_a_refused_block_leaves_no_hole_in_a_part(tmp_path):
     report = StreamReport(kind="audio")
     writer = StreamWriter(tmp_path, AUDIO, "jpeg", report)
@@ -283,6 +290,18 @@ def test_a_silence_is_one_gap_however_many_blocks_it_has(tmp_path):
     assert device == [(12.0, 15.0, 3), (17.0, 18.0, 1)]
 
 
+def test_blocks_between_two_that_were_dropped_are_in_no_gap(tmp_path):
+    report = StreamReport(kind="audio")
+    writer = StreamWriter(tmp_path, AUDIO, "jpeg", report)
+    for number, dropped in ((0, 0), (2, 1), (4, 2)):
+        block = header(number, 10 + number * BLOCK_S)
+        writer.take(b"a", block._replace(dropped=dropped), bytes(4096), INFO)
+    writer.close()
+    stamps = [10 + number * BLOCK_S for number in (0, 2, 4)]
+    found = [(gap.after, gap.before, gap.frames, gap.reason) for gap in report.gaps]
+    assert found == [(*stamps[:2], 1, "queue-full"), (*stamps[1:], 1, "queue-full")]
+
+
 # --- the folder -----------------------------------------------------------------------------------------------------
 
 
@@ -308,100 +327,6 @@ def test_a_recording_without_sound_says_so(tmp_path):
     assert (recording.has_sound, list(recording.sound())) == (False, [])
 
 
-def test_players_find_the_sound_and_nothing_else_in_it(tmp_path):
-    """The rules by which Pupil Player loads a folder."""
-    folder = make_recording(tmp_path, streams=STREAMS, parts=2)
-    names = sorted(path.name for path in folder.iterdir())
-    sound = [name for name in names if re.match(r"^audio.*\.mp4$", name)]
-    assert sound == ["audio.mp4", "audio_001.mp4"]
-    videos = [name for name in names if re.match(r"^(world|eye[01]).*\.(mp4|mjpeg|h264|mkv|avi|fake)$", name)]
-    assert not set(sound) & set(videos)
-    for name in sound:
-        path = folder / name
-        stamps = np.load(path.with_name(f"{path.stem}_timestamps.npy"))
-        assert (stamps.dtype.str, stamps.ndim, bool((np.diff(stamps) > 0).all())) == ("<f8", 1, True)
-        assert demuxed(path) == [(BLOCK * number, BLOCK) for number in range(len(stamps))]
-        assert len(stamps) == 7
-        with av.open(path) as container:
-            assert (len(container.streams), len(container.streams.video)) == (1, 0)
-            [stream] = container.streams.audio
-            # It divides by the length of a frame, which libav knows of AAC and not of FLAC.
-            assert (stream.codec_context.name, stream.rate, stream.channels) == ("aac", SAMPLE_RATE, 2)
-            assert (stream.codec_context.frame_size, stream.codec_context.format.name) == (BLOCK, "fltp")
-            assert (stream.time_base, stream.start_time) == (Fraction(1, SAMPLE_RATE), 0)
-    if shutil.which("ffprobe"):
-        for name, codec, count in (("audio.mp4", "aac", "7"), ("sound.mp4", "flac", "6")):
-            ask = ["-v", "warning", "-count_frames", "-show_entries", "stream=codec_name,nb_frames,nb_read_frames"]
-            done = subprocess.run(
-                ["ffprobe", *ask, "-of", "json", folder / name], capture_output=True, text=True, check=True
-            )
-            [shown] = json.loads(done.stdout)["streams"]
-            assert (shown, done.stderr) == ({"codec_name": codec, "nb_frames": count, "nb_read_frames": count}, "")
-
-
-@pytest.mark.parametrize(
-    ("rate", "samples", "channels"), [(48_000, 1024, 1), (44_100, 480, 2), (192_000, 4096, 1), (16_000, 1024, 4)]
-)
-def test_players_hear_each_click_when_it_was(tmp_path, rate, samples, channels):
-    drift = 1.0002
-    sound = np.zeros((3 * rate // samples, samples, channels), "<i2")
-    clicks = [rate // 2, rate, 2 * rate + 77]
-    for click in clicks:
-        sound[click // samples, click % samples] = 20_000
-    part = SoundPart(tmp_path, SOUND, rate, samples, channels)
-    for number, block in enumerate(sound):
-        at = 50 + number * samples / rate * drift
-        part.write(FrameRecord(number, 0.0, 0, 0, at, 0), block.tobytes())
-    part.close()
-    assert write_player_sound(tmp_path, [SOUND]) == ""
-    stamps = np.load(tmp_path / "audio_timestamps.npy")
-    with av.open(tmp_path / "audio.mp4") as container:
-        frames = list(container.decode(audio=0))
-        assert len(stamps) == len(frames)
-        heard_at = np.concatenate(
-            [stamp + np.arange(frame.samples) / frame.sample_rate for stamp, frame in zip(stamps, frames, strict=True)]
-        )
-        wave = np.abs(np.concatenate([frame.to_ndarray()[0] for frame in frames]))
-    for click in clicks:
-        near = np.flatnonzero(np.abs(heard_at - (50 + click / rate * drift)) < 0.1)
-        assert abs(heard_at[near[np.argmax(wave[near])]] - (50 + click / rate * drift)) < 0.0005
-
-
-@pytest.mark.parametrize("why", ["no time", "damaged"])
-def test_players_that_get_no_sound_are_told_why(tmp_path, why):
-    folder = make_recording(tmp_path, streams=STREAMS, closed=False)
-    manifest = Manifest.load(folder)
-    settle(folder, manifest)
-    if why == "damaged":
-        (folder / "sound_timestamps.npy").write_bytes(b"")
-    problems = finish(folder, manifest, hurry=lambda: why == "no time")
-    events = [event["event"] for event in manifest.events]
-    assert ("player-sound-skipped" in events, len(problems)) == (True, int(why == "damaged"))
-    assert list(folder.glob("audio*")) == []
-    assert bool(verify(folder).problems) == (why == "damaged")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], check=True)
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
-@pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
-@pytest.mark.parametrize("room", [0, 20_000])
-def test_players_get_no_sound_where_there_is_no_room_for_it(small_disk, room):
-    part = SoundPart(small_disk, SOUND, RATE, BLOCK, 1)
-    write(part, noise(1, 300, 1))
-    part.close()
-    (small_disk / "ballast").write_bytes(bytes(shutil.disk_usage(small_disk).free - room))
-    assert write_player_sound(small_disk, [SOUND]) == "the disk became full"
-    assert list(small_disk.glob("audio*")) == []
-
-
 @pytest.mark.parametrize("manifest", [True, False])
 def test_a_torn_recording_with_sound_is_repaired(tmp_path, manifest):
     folder = make_recording(tmp_path, streams=STREAMS, parts=2, closed=False)
@@ -418,6 +343,42 @@ def test_a_torn_recording_with_sound_is_repaired(tmp_path, manifest):
     assert not (folder / "audio.intrinsics").exists()
     assert heard(folder).tobytes() == b"".join(make_sound(number) for number in range(6))
     assert heard(folder, "sound_001").tobytes() == b"".join(make_sound(number) for number in range(6, 11))
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_the_copy_for_players_is_none_of_the_sound_where_the_manifest_is_gone(tmp_path, closed):
+    folder = make_recording(tmp_path, streams=STREAMS, closed=closed)
+    (folder / "manifest.json").unlink()
+    assert len(list(Recording(folder).sound())) == 12
+    assert repair(folder).problems == []
+    assert verify(folder).problems == []
+    assert parts(Manifest.load(folder).streams[AUDIO]) == [("sound.mp4", 12)]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 27, 28, 40, 300, 728])
+def test_sound_that_ends_before_its_first_block_is_removed(tmp_path, cut):
+    folder = make_recording(tmp_path, streams=STREAMS, frames=1, closed=False)
+    path = folder / "sound.mp4"
+    path.write_bytes(path.read_bytes()[:cut])
+    assert repair(folder).problems == []
+    report = Manifest.load(folder).streams[AUDIO]
+    assert (report.received, report.written, report.lost, report.parts) == (1, 0, 1, [])
+    assert verify(folder).problems == ["audio: expected, but nothing of it was recorded"]
+
+
+@pytest.mark.parametrize("stem", [SOUND, "world"])
+def test_no_bit_beside_the_frames_can_flip_unseen(tmp_path, stem):
+    folder = make_recording(tmp_path, streams=STREAMS, frames=3)
+    path = folder / f"{stem}.mp4"
+    data = path.read_bytes()
+    found = scan(path)
+    start, last = len(preamble(found.track)), int(found.offsets[-1] + found.sizes[-1])
+    # How long a frame lasts ends 48 bytes before the fragment does.
+    for at in (*range(1, start, 41), *range(last, found.end, 7), found.end - 49, *range(found.end, len(data), 41)):
+        flipped = bytearray(data)
+        flipped[at] ^= 1 << at % 8
+        path.write_bytes(flipped)
+        assert check_part(folder, stem, ours=True, deep=False, seen=lambda _: None).problems, at
 
 
 def damage_packet(folder: Path) -> str:
@@ -466,6 +427,11 @@ def add_lookalike(folder: Path) -> str:
     return r"audio_mixed\.mp4: players take it for a part of audio"
 
 
+def add_another_part(folder: Path) -> str:
+    shutil.copy(folder / "audio.mp4", folder / "audio_001.mp4")
+    return r"audio_001\.mp4: players take it for a part of audio"
+
+
 def write_other_index(folder: Path) -> str:
     path = folder / "sound.mp4"
     data = bytearray(path.read_bytes())
@@ -484,6 +450,7 @@ def write_other_index(folder: Path) -> str:
         lose_the_players_copy,
         change_the_players_copy,
         add_lookalike,
+        add_another_part,
         write_other_index,
     ],
 )

@@ -264,6 +264,12 @@ def test_every_harm_is_found_and_named(folder: Path, harm: str) -> None:
     assert any(re.search(message, problem) for problem in result.problems), result.problems
 
 
+def test_what_pupil_player_leaves_in_a_recording_without_world_is_no_harm(tmp_path: Path) -> None:
+    folder = make_recording(tmp_path, streams=("eye0",))
+    (folder / "world.fake").write_bytes(msgpack.packb({"version": 2}))
+    assert verify(folder).problems == []
+
+
 def test_frames_missing_by_number_must_be_accounted_for(tmp_path: Path) -> None:
     folder = make_recording(tmp_path, frames=20, missing=(5, 6, 12))
     assert verify(folder).ok
