@@ -40,7 +40,7 @@ def describe(session: Session) -> dict[str, Any]:
     return {
         "rec_path": f"{session.folder}/",
         "session_name": session.manifest.session_name,
-        "record_eye": any(stream != "world" for stream in session.cameras.values()),
+        "record_eye": any(stream.startswith("eye") for stream in session.cameras.values()),
         "compression": session.manifest.mode == "jpeg",
         "start_time_synced": session.manifest.start.timestamp,
         "streams": session.stats(),

@@ -358,7 +358,7 @@ def test_a_number_of_a_request_that_cannot_be_sent_back_harms_nobody(stage: Stag
 def test_a_recording_without_the_eyes_has_sound(with_sound: Stage) -> None:
     folder = with_sound.start(record_eye=False)
     with_sound.ask("should_stop", "b")
-    with_sound.hear("stopped", "b")
+    assert with_sound.hear("stopped", "b")["record_eye"] is False
     assert set(Manifest.load(folder).streams) >= {"world", AUDIO}
     assert not (folder / "eye0.mp4").exists()
     assert [block.samples.tobytes() for block in Recording(folder).sound()] == [make_sound(0)]
