@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from gazed_recorder.sound import SoundPart
 __all__ = ["OpenPart", "StreamWriter"]
 
 _SILENT_PERIODS = 2.5
+_log = logging.getLogger(__name__)
 
 
 class OpenPart(Protocol):
@@ -92,6 +94,8 @@ class StreamWriter:
             self._check_order(header)
             self._part_for(header, info).write(record, payload)
         except FrameRefused as refused:
+            if refused.code not in self._finished_drops:
+                _log.warning("%s: %s", self.stream, refused)
             self._finished_drops[refused.code] = self._finished_drops.get(refused.code, 0) + 1
         except OSError:
             self._finished_drops["disk"] = self._finished_drops.get("disk", 0) + 1
