@@ -1,6 +1,6 @@
 #!/bin/sh
 # Sets up a checkout of gazed: system libraries (only those that are missing), .venv, locked packages.
-# With --tests, also what the tests of cameras and sound need: a C compiler and a sound server of their own.
+# With --tests, also what the tests of sound need: a sound server of their own.
 # May be run again at any time.
 set -eu
 cd "$(dirname "$0")/.."
@@ -38,9 +38,10 @@ done
 want libGL.so.1 libgl1
 want libglib-2.0.so.0 libglib2.0-0
 want libportaudio.so.2 libportaudio2
+# The 3D eye model is built here: its wheel is for an older numpy.
+command -v c++ >/dev/null || missing="$missing g++"
+want_file /usr/include/eigen3/Eigen/Core libeigen3-dev
 if [ "${1:-}" = --tests ]; then
-    command -v cc >/dev/null || missing="$missing gcc"
-    want_file /usr/include/stdio.h libc6-dev
     want_file /usr/bin/pulseaudio pulseaudio
     want_file /usr/bin/pacat pulseaudio-utils
     want_file '/usr/lib/*/alsa-lib/libasound_module_pcm_pulse.so' libasound2-plugins
@@ -64,5 +65,5 @@ fi
 [ -x .venv/bin/pip ] || "$python" -m venv .venv
 [ -x .venv/bin/uv ] || .venv/bin/pip install --quiet --disable-pip-version-check 'uv>=0.8,<1'
 # --inexact keeps uv itself, which the lock does not list.
-UV_PROJECT_ENVIRONMENT=.venv .venv/bin/uv sync --quiet --locked --inexact --extra uvc --extra audio
+UV_PROJECT_ENVIRONMENT=.venv .venv/bin/uv sync --quiet --locked --inexact --all-extras
 echo "setup: done; try .venv/bin/gazed --help"
