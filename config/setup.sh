@@ -35,19 +35,22 @@ for candidate in python3.11 python3.12 python3.13 python3; do
 done
 [ -n "$python" ] || fail "wanted Python 3.11, 3.12 or 3.13 in PATH and found none"
 
+named=$(basename "$(readlink -f "$(command -v "$python")")")
+
 want libGL.so.1 libgl1
 want libglib-2.0.so.0 libglib2.0-0
 want libportaudio.so.2 libportaudio2
 # The 3D eye model is built here: its wheel is for an older numpy.
 command -v c++ >/dev/null || missing="$missing g++"
 want_file /usr/include/eigen3/Eigen/Core libeigen3-dev
+want_file "$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" "$named-dev"
 if [ "${1:-}" = --tests ]; then
     want_file /usr/bin/pulseaudio pulseaudio
     want_file /usr/bin/pacat pulseaudio-utils
     want_file '/usr/lib/*/alsa-lib/libasound_module_pcm_pulse.so' libasound2-plugins
 fi
 if [ ! -x .venv/bin/pip ] && ! "$python" -c 'import ensurepip' 2>/dev/null; then
-    missing="$missing $(basename "$(readlink -f "$(command -v "$python")")")-venv"
+    missing="$missing $named-venv"
 fi
 
 if [ -n "$missing" ]; then
