@@ -103,7 +103,8 @@ def test_what_is_known_of_the_camera(tmp_path: Path, caplog: pytest.LogCaptureFi
     for args, focal, origin in (
         ({"focal_length": 250}, 250.0, "argument"),
         ({"intrinsics": str(path)}, 305.0, "file"),
-        ({"camera": "Pupil Cam3 ID0"}, 140.0, "built-in"),
+        ({"intrinsics": {**model, "resolution": [SIZE, SIZE]}}, 305.0, "stream"),
+        ({"camera": "Pupil Cam3 ID0", "intrinsics": {"resolution": 3}}, 140.0, "built-in"),
         ({}, 561.47 * SIZE / 400, "assumed"),
     ):
         plugin = PupilDetectorPlugin(FakeContext(), args)

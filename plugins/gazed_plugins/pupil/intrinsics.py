@@ -66,7 +66,7 @@ def eye_camera(
     found = read_intrinsics(path, resolution) if path else None
     if found is not None:
         return EyeCamera(found, resolution, "file")
-    if intrinsics is not None and list(intrinsics.get("resolution", ())) == list(resolution):
+    if intrinsics is not None and intrinsics.get("resolution") in (list(resolution), resolution):
         focal = _focal_length(intrinsics)
         if focal is not None:
             return EyeCamera(focal, resolution, "stream")

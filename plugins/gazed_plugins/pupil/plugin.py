@@ -36,9 +36,10 @@ _log = logging.getLogger(__name__)
 class PupilDetectorPlugin:
     """Publishes ``pupil.N.2d`` and ``pupil.N.3d`` for the images of the camera of eye N; one process an eye.
 
-    Arguments: ``eye`` (0 = right, 1 = left); of the camera one of ``focal_length`` (px), ``intrinsics`` (a file) and
-    ``camera`` (its name, as "Pupil Cam2 ID0"); and the settings ``detect_2d``, ``detect_3d``, ``gate``, ``every_nth``,
-    ``roi`` ([min x, min y, max x, max y]), ``is_long_term_model_frozen`` and ``properties`` (of the 2D detector).
+    Arguments: ``eye`` (0 = right, 1 = left); of the camera one of ``focal_length`` (px), ``intrinsics`` (a file, or the
+    model itself as ``StreamInfo`` has it) and ``camera`` (its name, as "Pupil Cam2 ID0"); and the settings
+    ``detect_2d``, ``detect_3d``, ``gate``, ``every_nth``, ``roi`` ([min x, min y, max x, max y]),
+    ``is_long_term_model_frozen`` and ``properties`` (of the 2D detector).
 
     Obeys the notifications ``pupil_detector.set_enabled``, ``.set_roi``, ``.set_properties``,
     ``.broadcast_properties`` and ``.3d.reset_model`` of Pupil Capture, whose names for the two detectors are
@@ -78,10 +79,14 @@ class PupilDetectorPlugin:
             if isinstance(focal, bool) or not isinstance(focal, int | float) or not 1 <= focal <= 1e5:
                 raise PluginArgument(f"focal_length is a number of px from 1 to 100000, got {focal!r:.80}")
             return EyeCamera(float(focal), resolution, "argument")
-        path, device = self._args.get("intrinsics"), self._args.get("camera", "")
-        if not isinstance(path, str | None) or not isinstance(device, str):
-            raise PluginArgument("intrinsics and camera are strings: a path, and the name of a camera")
-        return eye_camera(resolution, device=device, path=Path(path).expanduser() if path else None)
+        known, device = self._args.get("intrinsics"), self._args.get("camera", "")
+        if not isinstance(device, str):
+            raise PluginArgument(f"camera is the name of a camera, got {device!r:.80}")
+        if isinstance(known, Mapping):
+            return eye_camera(resolution, device=device, intrinsics=known)
+        if not isinstance(known, str | None):
+            raise PluginArgument(f"intrinsics is the path of a file, or what stands in one, got {known!r:.80}")
+        return eye_camera(resolution, device=device, path=Path(known).expanduser() if known else None)
 
     def _listen(self) -> None:
         """Ask for images while there is anything to do with them."""
