@@ -89,6 +89,8 @@ def test_what_the_devices_deliver_is_recorded(kind: str, tmp_path: Path) -> None
     for name in streams:
         report = manifest.streams[name]
         assert report.received == report.written + sum(report.dropped.values()) + report.lost
-        stamps = np.load(folder / f"{name}_timestamps.npy")
+        # A busy machine may have cost the camera a restart, and with it a new part.
+        parts = [np.load(folder / part.file.replace(".mp4", "_timestamps.npy")) for part in report.parts]
+        stamps = np.concatenate(parts)
         assert len(stamps) == report.written
         assert (np.diff(stamps) > 0).all()
