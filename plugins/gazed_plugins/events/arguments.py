@@ -1,14 +1,15 @@
-"""Arguments of plugins that are numbers within limits."""
+"""Numbers that come from outside: arguments of plugins, and what stands in datums."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from gazed_plugins.errors import PluginArgument
 from gazed_plugins.pupil.settings import refuse_unknown
 
-__all__ = ["read_numbers"]
+__all__ = ["is_number", "read_numbers"]
 
 
 def read_numbers(
@@ -25,7 +26,12 @@ def read_numbers(
     numbers = {}
     for name, (default, low, high) in known.items():
         value = args.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        if not is_number(value) or not low <= value <= high:
             raise PluginArgument(f"{owner}: {name} is a number from {low:g} to {high:g}, got {value!r:.80}")
         numbers[name] = float(value)
     return numbers
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether this is a finite number, and neither true nor false."""
+    return isinstance(value, float | int) and not isinstance(value, bool) and math.isfinite(value)

@@ -8,13 +8,12 @@ detector.
 from __future__ import annotations
 
 import logging
-import math
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
 from gazed_bus.codec import Message
-from gazed_plugins.events.arguments import read_numbers
+from gazed_plugins.events.arguments import is_number, read_numbers
 from gazed_plugins.plugin import PluginContext
 
 __all__ = ["ACTIVITY", "HISTORY_S", "THRESHOLD", "BlinkDetection"]
@@ -59,7 +58,7 @@ class BlinkDetection:
         if "2d" not in message.topic:
             return
         datum = message.payload
-        if not (_is_number(datum.get("timestamp")) and _is_number(datum.get("confidence"))):
+        if not (is_number(datum.get("timestamp")) and is_number(datum.get("confidence"))):
             self._unreadable += 1
             return
         history, now = self._history, datum["timestamp"]
@@ -106,7 +105,3 @@ class BlinkDetection:
 
     def close(self) -> None:
         """Nothing is to be given back."""
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (float, int) and math.isfinite(value)

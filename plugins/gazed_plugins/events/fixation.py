@@ -6,7 +6,6 @@ Source: Pupil Core's fixation detector, based on the dispersion of a window of f
 from __future__ import annotations
 
 import logging
-import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gazed_bus.codec import Message
 from gazed_plugins.errors import PluginArgument
-from gazed_plugins.events.arguments import read_numbers
+from gazed_plugins.events.arguments import is_number, read_numbers
 from gazed_plugins.events.window import DirectionWindow
 from gazed_plugins.plugin import PluginContext
 
@@ -174,11 +173,7 @@ def is_gaze(datum: Mapping[str, Any]) -> bool:
 
 
 def _are_numbers(values: Any, count: int) -> bool:
-    return (
-        isinstance(values, list | tuple)
-        and len(values) == count
-        and all(type(value) in (float, int) and math.isfinite(value) for value in values)
-    )
+    return isinstance(values, list | tuple) and len(values) == count and all(map(is_number, values))
 
 
 def _mean(rows: Sequence[Sequence[float]]) -> list[float]:

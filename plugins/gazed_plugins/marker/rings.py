@@ -33,9 +33,11 @@ _SPOT = 0.35  # of the dot
 _MIN_CONTRAST = 20.0
 _MIN_RAYS = 0.75
 _MAX_OFF = 0.03  # of the radius
-_MAX_OFF_PX = 0.6
+_MIN_OFF_PX = 0.4
+_OUTLIER = 4.0  # of the median error
+_ROUNDS = 6
 _MAX_APART = 0.12
-_MIN_RADIUS_PX = 5.0
+_MIN_RADIUS_PX = 8.0
 _MAX_ASPECT = 4.0
 
 
@@ -154,6 +156,7 @@ def _leave(mask: list[bool], start: int, step: int) -> int:
 
 def _fit(rays: _Rays, radius: float, reach: float, *, outer: bool) -> Ellipse | None:
     """Return the ellipse through the edge near ``radius``, or ``None`` where there is no such edge all around."""
+    # The paper around the marker may be narrow.
     inside, outside = rays.at(radius - reach), rays.at(radius + min(reach, 0.3) if outer else radius + reach)
     contrast = np.median(outside - inside)
     threshold = (inside + outside) / 2
@@ -169,15 +172,18 @@ def _fit(rays: _Rays, radius: float, reach: float, *, outer: bool) -> Ellipse | 
     away = np.where(crossing, np.abs(place - radius), np.inf)
     nearest = away.argmin(axis=1)
     row = np.arange(len(away))
-    good = np.isfinite(away[row, nearest]) & (np.sign(contrast) * (outside - inside) > 0.4 * abs(contrast))
+    usable = good = np.isfinite(away[row, nearest]) & (np.sign(contrast) * (outside - inside) > 0.4 * abs(contrast))
     at = place[row, nearest]
-    for _ in range(2):
+    # What covers a part of the edge has an edge of its own: it goes step by step, and sound rays come back.
+    coarsest, finest = _MAX_OFF * radius, _MIN_OFF_PX * radius / _pixels(rays, radius)
+    for _ in range(_ROUNDS):
         if good.sum() < _MIN_RAYS * len(good):
             return None
-        smooth = _smooth(at, good)
-        error = np.abs(at - smooth)
-        limit = max(_MAX_OFF * radius, _MAX_OFF_PX * radius / _pixels(rays, radius))
-        good = good & (error < limit)
+        error = np.abs(at - _smooth(at, good))
+        limit = max(min(_OUTLIER * float(np.median(error[good])), coarsest), finest)
+        before, good = good, usable & (error < limit)
+        if np.array_equal(before, good):
+            break
     if good.sum() < _MIN_RAYS * len(good):
         return None
     points = (_circle(_RAYS)[good] * at[good, None]) @ rays.axes.T + rays.center
