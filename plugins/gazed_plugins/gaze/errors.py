@@ -5,14 +5,16 @@
     PluginError
     ├── CalibrationFailed    no gazer could be fitted; ``reason`` is the text that Pupil's notification carries
     ├── UnknownGazer         no gazer of that class name, or its parameters are not well formed
-    └── CameraModelError     intrinsics are not well formed
+    ├── CameraModelError     intrinsics are not well formed
+    ├── ChoreographyRefused  a calibration cannot begin like this, or a reference is not well formed
+    └── UnknownCalibration   no stored calibration of that name, or it cannot be read
 """
 
 from __future__ import annotations
 
 from gazed_plugins.errors import PluginError
 
-__all__ = ["CalibrationFailed", "CameraModelError", "UnknownGazer"]
+__all__ = ["CalibrationFailed", "CameraModelError", "ChoreographyRefused", "UnknownCalibration", "UnknownGazer"]
 
 
 class CalibrationFailed(PluginError):
@@ -40,3 +42,16 @@ class CameraModelError(PluginError):
     """Intrinsics of a camera are not well formed."""
 
     code = "camera-model"
+
+
+class ChoreographyRefused(PluginError):
+    """A calibration or validation cannot begin like this, or a reference is not well formed."""
+
+    code = "choreography-refused"
+
+
+class UnknownCalibration(PluginError):
+    """No calibration is stored under that name, or it cannot be read."""
+
+    code = "unknown-calibration"
+    exit_code = 2

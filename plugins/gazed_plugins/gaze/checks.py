@@ -1,0 +1,88 @@
+"""What comes over the bus is checked before it is calculated with: one wrong number would spoil a fit or a matcher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any, Literal
+
+from gazed_plugins.gaze.errors import ChoreographyRefused
+from gazed_plugins.gaze.matching import Datum
+
+__all__ = ["MOST_REFERENCES", "Size", "is_number", "is_pupil", "is_vector", "read_references"]
+
+MOST_REFERENCES = 4000
+"""In one calibration: two minutes of a marker at 30 frames a second."""
+
+Size = tuple[int, int]
+"""Width and height of the world image in px."""
+
+_HINT = "ref_data is a list of maps with a timestamp and a norm_pos or screen_pos of 2 numbers (HMD: mm_pos of 3)"
+
+
+def is_number(value: object) -> bool:
+    """Tell whether a value is a finite number."""
+    kind = type(value)
+    return (kind is float or kind is int) and isfinite(value)  # type: ignore[arg-type]
+
+
+def is_vector(value: object, length: int) -> bool:
+    """Tell whether a value is a list or tuple of so many finite numbers."""
+    return isinstance(value, list | tuple) and len(value) == length and all(map(is_number, value))
+
+
+def is_pupil(datum: Mapping[str, Any]) -> bool:
+    """Tell whether this is a pupil datum that can be matched and mapped: all numbers used for it are there, finite."""
+    eye, method = datum.get("id"), datum.get("method")
+    if not (type(eye) is int and eye in (0, 1) and isinstance(method, str)):
+        return False
+    if not (is_number(datum.get("timestamp")) and is_number(datum.get("confidence"))):
+        return False
+    if not is_vector(datum.get("norm_pos"), 2):
+        return False
+    if "sphere" not in datum and "circle_3d" not in datum:
+        return True
+    sphere, circle = datum.get("sphere"), datum.get("circle_3d")
+    return (
+        isinstance(sphere, dict)
+        and isinstance(circle, dict)
+        and is_vector(sphere.get("center"), 3)
+        and is_vector(circle.get("normal"), 3)
+    )
+
+
+def read_references(ref_data: object, wanted: Literal["place", "mm"], size: Size) -> list[Datum]:
+    """Return references from a notification, ``norm_pos`` and ``screen_pos`` each completed by the other.
+
+    Args:
+        ref_data: what the notification carries.
+        wanted: a place in the world image, or ``mm_pos``.
+        size: of the world image.
+
+    Raises:
+        ChoreographyRefused: it is no list of references, or too long a one; nothing of it may be used.
+    """
+    if not isinstance(ref_data, list | tuple):
+        raise ChoreographyRefused(f"ref_data is no list: {ref_data!r:.80}", hint=_HINT)
+    if len(ref_data) > MOST_REFERENCES:
+        raise ChoreographyRefused(f"{len(ref_data)} references are too many: at most {MOST_REFERENCES}", hint=_HINT)
+    return [_read(ref, wanted, size) for ref in ref_data]
+
+
+def _read(ref: object, wanted: Literal["place", "mm"], size: Size) -> Datum:
+    if not isinstance(ref, dict) or not is_number(ref.get("timestamp")):
+        raise ChoreographyRefused(f"a reference has no timestamp: {ref!r:.80}", hint=_HINT)
+    stamp = float(ref["timestamp"])
+    if wanted == "mm":
+        if not is_vector(ref.get("mm_pos"), 3):
+            raise ChoreographyRefused(f"a reference has no mm_pos of 3 numbers: {ref!r:.80}", hint=_HINT)
+        return {"mm_pos": [float(value) for value in ref["mm_pos"]], "timestamp": stamp}
+    width, height = size
+    if is_vector(ref.get("norm_pos"), 2):
+        x, y = (float(value) for value in ref["norm_pos"])
+    elif is_vector(ref.get("screen_pos"), 2):
+        x, y = ref["screen_pos"][0] / width, 1 - ref["screen_pos"][1] / height
+    else:
+        raise ChoreographyRefused(f"a reference has no norm_pos or screen_pos of 2 numbers: {ref!r:.80}", hint=_HINT)
+    pixel = ref["screen_pos"] if is_vector(ref.get("screen_pos"), 2) else (x * width, (1 - y) * height)
+    return {"norm_pos": [x, y], "screen_pos": [float(value) for value in pixel], "timestamp": stamp}
