@@ -103,6 +103,7 @@ class Camera:
         self._heard_at = 0.0
         self._silent = False
         self._missed: int | None = None
+        self._missed_before = self._corrupt_before = 0
         self._last = PupilTime(-9e9)
         self._steps = clock.steps
         self._frames = 0
@@ -170,7 +171,7 @@ class Camera:
         if error.message == self._reason:
             return
         self._reason = error.message
-        _log.warning("%s: %s%s", self._stream, error.message, f" ({error.hint})" if error.hint else "")
+        _log.warning("%s%s", error.message, f" ({error.hint})" if error.hint else "")
         if self._lost_since is None:
             self._lost_since = time.monotonic()
             self._silent = False
@@ -184,12 +185,10 @@ class Camera:
             _log.info("%s: %s", self._stream, end)
             self._ended = True
             self._lane.announce("ended", self._info)
-            self._info = None
-            self._source.close()
+            self._close_device()
             return
         except SourceError as error:
-            self._info = None
-            self._source.close()
+            self._close_device()
             self._retry_at = time.monotonic() + _RETRY_S
             self._lose(error)
             return
@@ -207,6 +206,14 @@ class Camera:
             self._lane.announce("silent", info)
             _log.warning("%s: %s is there and delivers nothing", self._stream, info.device)
             self._notify("camera.silent", device=info.device, serial=info.serial)
+
+    def _close_device(self) -> None:
+        """Close the source, and keep its counts, which begin anew when it is opened again."""
+        counts = self._source.stats()
+        self._missed_before += counts.missed
+        self._corrupt_before += counts.corrupt
+        self._info = None
+        self._source.close()
 
     def _deliver(self, frame: Frame) -> None:
         so_far = self._source.stats().missed
@@ -264,14 +271,14 @@ class Camera:
         return {
             "state": self._state,
             "patience_s": None if self._info else _PATIENCE_S,
-            "reason": self._reason,
+            "reason": "it is there and delivers nothing" if self._silent and self._info else self._reason,
             "device": self._info.device if self._info else "",
             "serial": self._info.serial if self._info else "",
             "info": {name: getattr(self._info, name) for name in _SHOWN} if self._info else None,
             "frames": self._frames,
             "bytes": self._bytes,
-            "missed": source.missed,
-            "corrupt": source.corrupt,
+            "missed": self._missed_before + (source.missed if self._info else 0),
+            "corrupt": self._corrupt_before + (source.corrupt if self._info else 0),
             "clock": source.clock.kind,
             "clock_error_s": source.clock.error_s,
             "held": self._lane.held,

@@ -219,3 +219,12 @@ def test_what_the_source_missed_travels_with_the_frames(
                 recorder.start(event.identity, 7, 0)
     camera.close()
     assert [after.missed - before.missed for before, after in pairwise(headers)][:4] == [3] * 4
+
+
+def test_what_was_missed_is_not_forgotten_when_a_camera_comes_back(run_dir: RunDir, clock: PupilClock) -> None:
+    script = {"steps": ["frame", "missed", "missed", "frame", "lost", "frame", "missed", "frame"]}
+    camera = Camera(CameraSettings("eye0", "fake"), FakeSource("eye0", script), run_dir, clock)
+    while camera.stats()["state"] != "ended":
+        camera.turn()
+    camera.close()
+    assert (camera.stats()["frames"], camera.stats()["missed"]) == (4, 3)
