@@ -160,8 +160,7 @@ class MicrophoneSource:
         """List all sound inputs, as (samples a second, channels at most, 0).
 
         Raises:
-            SourceError: PortAudio cannot be loaded or started.
-            SourceOptionError: the package sounddevice is not installed.
+            SourceError: the package sounddevice is not installed, or PortAudio cannot be loaded or started.
         """
         return list(inputs().values())
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from gazed_capture.errors import DeviceRefused, SourceError, SourceOptionError
+from gazed_capture.errors import DeviceRefused, SourceError
 from gazed_capture.sound import BLOCK, Chunk
 from gazed_capture.source import DeviceInfo
 from gazed_capture.usb import usb_parent
@@ -38,8 +38,7 @@ def inputs() -> dict[int, DeviceInfo]:
     Waits for as long as a stream of a sound system that hangs cannot be closed: PortAudio dies if it is ended before.
 
     Raises:
-        SourceError: PortAudio cannot be loaded or started.
-        SourceOptionError: the package sounddevice is not installed.
+        SourceError: the package sounddevice is not installed, or PortAudio cannot be loaded or started.
     """
     sounddevice = _load()
     while _closing:
@@ -70,7 +69,7 @@ def _load() -> Any:
     try:
         import sounddevice
     except ImportError as error:
-        raise SourceOptionError(
+        raise SourceError(
             "microphones need the package sounddevice", hint="install it with: pip install 'gazed[audio]'"
         ) from error
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -32,4 +33,13 @@ def test_a_microphone_that_is_not_open_says_so() -> None:
     with pytest.raises(SourceError, match="not open"):
         source.read(0)
     assert source.stats().delivered == 0
+    source.close()
+
+
+def test_without_the_package_a_microphone_is_lost_and_the_rest_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    source = MicrophoneSource("audio", {})
+    with pytest.raises(SourceError, match="package sounddevice") as caught:
+        source.open()
+    assert not isinstance(caught.value, SourceOptionError)
     source.close()
