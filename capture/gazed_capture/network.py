@@ -38,7 +38,7 @@ _MAX_BYTES = 64 << 20
 _OLDEST_NS = 5_000_000_000
 _LARGEST_GAP = 10_000
 _STEP_NS = 1_000  # what float64 seconds and microseconds of video can tell apart
-_ADDRESS = re.compile(r"(tcp|ipc)://.+")
+_ADDRESS = re.compile(r"tcp://.+:\d+|ipc://.+")
 
 
 _Size = Annotated[int, msgspec.Meta(gt=0, le=16_384)]

@@ -40,7 +40,7 @@ class Wanted:
             value = options.get(option, "-")
             if not isinstance(value, str) or not value:
                 raise SourceOptionError(
-                    f"{stream}: {option} of source {source!r} is a text, got {value!r}",
+                    f"{stream}: {option} of source {source!r} is a text that is not empty, got {value!r}",
                     hint="`gazed devices` shows what is there",
                 )
         return cls(stream, source, *(options.get(option, "") for option in SELECTION))
@@ -75,7 +75,7 @@ def pick(wanted: Wanted, devices: Sequence[DeviceInfo]) -> DeviceInfo:
             hint=f"say which: {_telling(fitting)}",
         )
     there = f"there are {_listed(devices)}" if devices else "there is none at all"
-    near = get_close_matches(wanted.name, [device.name for device in devices], n=1)
+    near = get_close_matches(wanted.name, {device.name for device in devices} - {wanted.name}, n=1)
     raise SourceNotFound(
         f"{where} wants {wanted}: {there}",
         hint=f"did you mean name = {near[0]!r}?" if near else "plug it in; `gazed devices` shows what is there",

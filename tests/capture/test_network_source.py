@@ -301,13 +301,14 @@ def test_an_address_is_a_publisher_that_binds(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_makes_no_sense_is_refused() -> None:
-    for options in ({"topic": ""}, {"topic": 3}, {"address": "10.0.0.1:5"}, {"address": 5}, {"fps": 0}, {"fps": "30"}):
+    addresses = ({"address": address} for address in ("10.0.0.1:5", "tcp://nowhere", 5))
+    for options in ({"topic": ""}, {"topic": 3}, *addresses, {"fps": 0}, {"fps": "30"}):
         with pytest.raises(SourceOptionError):
             NetworkSource("world", options)
     with pytest.raises(SourceError, match="no daemon"):
         NetworkSource("world", {}).open()
     with pytest.raises(SourceError, match="cannot connect"):
-        NetworkSource("world", {"address": "tcp://nowhere:port"}).open()
+        NetworkSource("world", {"address": "ipc:///" + "x" * 200}).open()
 
 
 @given(st.binary(max_size=200), st.integers(1, 70), st.integers(1, 70))

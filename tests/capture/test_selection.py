@@ -68,6 +68,9 @@ def test_nothing_fits() -> None:
     with pytest.raises(SourceNotFound, match="Pupil Cam2 ID0") as caught:
         choose([RIGHT, LEFT], name="Pupil Cam2 ID2")
     assert "did you mean name = 'Pupil Cam2 ID" in caught.value.hint
+    with pytest.raises(SourceNotFound) as caught:
+        choose([RIGHT, LEFT], name=RIGHT.name, serial=LEFT.serial)
+    assert RIGHT.name not in caught.value.hint
     with pytest.raises(SourceNotFound, match="serial = 'Z', path = '9-9'"):
         choose([RIGHT], serial="Z", path="9-9")
 
