@@ -149,7 +149,7 @@ def _main(argv: list[str]) -> int:
         try:
             sources[name] = make_source(stream.source, name, stream.options)
         except GazedError as error:
-            _answer({"message": f"streams.{name}: {error.message}", "hint": error.hint})
+            _answer({"message": f"streams.{name}: {error.message.removeprefix(f'{name}: ')}", "hint": error.hint})
             return _REFUSED
     if argv[1] == "plan":
         _answer([_plan(name, config.streams[name].source, source) for name, source in sources.items()])
@@ -160,7 +160,8 @@ def _plan(stream: str, kind: str, source: Source) -> StreamPlan:
     try:
         demand = source.find()
     except GazedError as error:
-        return StreamPlan(stream, kind, code=error.code, message=error.message, hint=error.hint)
+        message = error.message.removeprefix(f"{stream}: ")
+        return StreamPlan(stream, kind, code=error.code, message=message, hint=error.hint)
     device = demand.device
     return StreamPlan(
         stream, kind, device.name, device.serial, device.path, device.controller, demand.reserves, demand.limit,

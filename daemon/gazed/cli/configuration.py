@@ -15,7 +15,7 @@ __all__ = ["config", "config_options", "read_config"]
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _OPTIONS = (
     click.option("--config", "file", type=click.Path(path_type=Path), help="A TOML file that overrides the profile."),
-    click.option("--profile", help="A ready set-up: simulated, simulated-200hz, file."),
+    click.option("--profile", help="A ready set-up: simulated, simulated-200hz, file, pupil-core."),
     click.option("--port", type=click.IntRange(0, 65535), help="Port of Pupil Remote; 0 is a free one."),
     click.option("--recordings", type=click.Path(path_type=Path), help="Folder for recordings."),
     click.option("--listen", help="Address to bind; the default is this machine only, 0.0.0.0 the whole network."),

@@ -65,9 +65,11 @@ def devices(as_json: bool) -> None:
         return
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("source", "device", "serial", "path", "modes", "problem")
+    # What is cut short cannot be copied into a configuration.
+    titles = ("source", "device", "serial", "path", "modes", "problem")
+    table = Table(*(Column(title, overflow="fold") for title in titles))
     for device in found:
         row = (device["source"], device["name"], device["serial"], device["path"], _modes(device), device["problem"])
         table.add_row(*map(escape, row))

@@ -128,7 +128,11 @@ def _status_view(current: dict[str, Any]) -> Group:
     for name, stream in current["streams"].items():
         cells = (stream.get(key, "") for key in ("state", "frames", "fps", "missed", "received", "written", "dropped"))
         streams.add_row(escape(name), *(f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in cells))
-    reasons = [f"{name}: {stream['reason']}" for name, stream in current["streams"].items() if stream.get("reason")]
+    reasons = [
+        f"{name}: {stream['reason'].removeprefix(f'{name}: ')}"
+        for name, stream in current["streams"].items()
+        if stream.get("reason")
+    ]
     processes = Table("process", "state", "restarts")
     for name, process in current["processes"].items():
         processes.add_row(escape(name), str(process["state"]), str(process["restarts"]))
