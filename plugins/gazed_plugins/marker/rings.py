@@ -33,7 +33,7 @@ _SPOT = 0.35  # of the dot
 _MIN_CONTRAST = 20.0
 _MIN_RAYS = 0.75
 _MAX_OFF = 0.03  # of the radius
-_MIN_OFF_PX = 0.4
+_MIN_OFF_PX = 0.6
 _OUTLIER = 4.0  # of the median error
 _ROUNDS = 6
 _MAX_APART = 0.12
@@ -221,8 +221,7 @@ def _accept(
     low, high = _DOT_RATIO[kind]
     if not low <= sizes[0] / sizes[2] <= high:
         return None
-    shorter = min(outer[1])
-    if shorter < 2 * _MIN_RADIUS_PX or max(outer[1]) > _MAX_ASPECT * shorter:
+    if sizes[0] < _MIN_RADIUS_PX or max(outer[1]) > _MAX_ASPECT * min(outer[1]):
         return None
     apart = np.linalg.norm(centers - centers[2], axis=1).max()
     if apart > _MAX_APART * sizes[0]:
