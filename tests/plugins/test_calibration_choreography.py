@@ -159,12 +159,13 @@ def test_the_pupils_that_are_kept_fit_as_all_of_them_do(gazer: str) -> None:
     assert make_gazer(gazer, WORLD).fit({**data, "pupil_list": kept}) == make_gazer(gazer, WORLD).fit(everything)
 
 
-def test_a_validation_keeps_what_is_near_its_references() -> None:
+def test_a_validation_measures_with_all_that_is_near_its_references() -> None:
     run = choreography("network", "validation")
     run.add_references([{"norm_pos": [0.5, 0.5], "timestamp": 10.0}])
     for stamp in (9.9, 9.95, 10.0, 10.05, 10.1):
         run.add_pupil(pupil_datums(0, target_at((0.5, 0.5)), stamp)[0])
-    assert [msgpack.unpackb(packed)["timestamp"] for packed in run.pupils()] == [9.95, 10.0, 10.05]
+    assert [msgpack.unpackb(packed)["timestamp"] for packed in run.pupils_around()] == [9.95, 10.0, 10.05]
+    assert len(run.pupils()) == 1
 
 
 def test_what_nobody_ends_stays_bounded() -> None:
@@ -174,6 +175,21 @@ def test_what_nobody_ends_stays_bounded() -> None:
     assert MOST_REFERENCES // 2 <= len(run.references) <= MOST_REFERENCES
     steps = {b["timestamp"] - a["timestamp"] for a, b in zip(run.references, run.references[1:], strict=False)}
     assert steps == {4.0}
+
+
+def test_pupils_without_a_reference_stay_bounded_and_go_on_to_the_end() -> None:
+    run = choreography("network")
+    datums = [pupil_datums(eye, target_at((0.5, 0.5)), 0.0) for eye in (0, 1)]
+    for row in range(30_000):
+        for eye in datums:
+            for datum in eye:
+                datum["timestamp"] = row / 200
+                run.add_pupil(datum)
+    assert 25_000 <= run.pupil_count <= 100_000
+    run.add_references([{"norm_pos": [0.5, 0.5], "timestamp": float(second)} for second in range(150)])
+    kept = [msgpack.unpackb(packed) for packed in run.pupils()]
+    assert len(kept) == 4 * 150
+    assert max(abs(datum["timestamp"] - round(datum["timestamp"])) for datum in kept) < 0.02
 
 
 def test_what_a_start_asks_for() -> None:

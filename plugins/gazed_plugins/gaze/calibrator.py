@@ -51,6 +51,9 @@ class _Job:
     plan: Plan
     references: list[Datum]
     pupils: list[bytes]
+    """What is fitted to, and published."""
+    around: list[bytes]
+    """What a validation measures with."""
     min_confidence: float
 
 
@@ -106,11 +109,11 @@ class Calibrator:
         if run is None:
             return
         self._notify({"subject": f"{run.plan.mode}.stopped"})
-        self._queue(_Job(run.plan, run.references, run.pupils(), run.min_confidence))
+        self._queue(_Job(run.plan, run.references, run.pupils(), run.pupils_around(), run.min_confidence))
 
     def fit(self, plan: Plan, references: list[Datum], pupils: Sequence[Datum], min_confidence: float) -> None:
         """Fit to data that were collected elsewhere."""
-        self._queue(_Job(plan, references, [msgpack.packb(pupil) for pupil in pupils], min_confidence))
+        self._queue(_Job(plan, references, [msgpack.packb(pupil) for pupil in pupils], [], min_confidence))
 
     def _queue(self, job: _Job) -> None:
         if self.waiting >= _MOST_WAITING:
@@ -152,7 +155,7 @@ class Calibrator:
             if active is None:
                 self.fail("validation", gazer, "There is no calibration to validate.", "calibrate first")
                 return
-            gazer, request["params"] = active.gazer, active.params
+            gazer, request["params"], request["pupils"] = active.gazer, active.params, job.around
             note = self._announce("validation.data", gazer, gazer_params=active.params, **data)
         else:
             known = {

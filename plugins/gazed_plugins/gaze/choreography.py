@@ -35,8 +35,6 @@ CLASS_NAMES: dict[str, Kind] = {
 
 _STOP_FRAMES = 30
 _MOST_PUPILS = 100_000
-_RECENT_PUPILS = 2_000
-_MOST_SENT = 20_000
 _AROUND_S = 1 / 15
 
 
@@ -127,10 +125,21 @@ class Choreography:
         packed: bytes = msgpack.packb(datum)
         self._pupils.append(_Pupil(float(datum["timestamp"]), stream, float(datum["confidence"]), packed))
         if len(self._pupils) > _MOST_PUPILS:
-            # A calibration that nobody ends goes on for ever, in bounded memory.
-            recent = self._pupils[-_RECENT_PUPILS:]
-            del self._pupils[-_RECENT_PUPILS:]
-            self._pupils = self._matched() + recent
+            self._compact()
+
+    def _compact(self) -> None:
+        """Make room: a calibration that nobody ends goes on for ever, in bounded memory.
+
+        Up to the last reference only what is matched is kept; of later pupils, where they are very many, every second
+        one of each eye and method.
+        """
+        last = max((ref["timestamp"] for ref in self.references), default=float("-inf"))
+        later = [pupil for pupil in self._pupils if pupil.timestamp > last]
+        if len(later) > _MOST_PUPILS // 2:
+            streams = {pupil.stream for pupil in later}
+            later = [pupil for stream in streams for pupil in [each for each in later if each.stream == stream][::2]]
+        self._pupils = [pupil for pupil in self._pupils if pupil.timestamp <= last]
+        self._pupils = self._matched() + later
 
     def add_markers(self, message: Mapping[str, Any]) -> bool:
         """Take the circle markers of one world image; return whether the stop marker asks for the end.
@@ -174,17 +183,16 @@ class Choreography:
             self._every *= 2
 
     def pupils(self) -> list[bytes]:
-        """Return the packed pupil datums that can matter, in the order of their arrival.
+        """Return, packed, the pupil datums that any reference is matched with, in the order of their arrival.
 
-        For a calibration those that any reference is matched with: what is fitted is the same as with all of them, and
-        it stays small enough for a recording. For a validation all within 1/15 s of a reference.
+        What is fitted to them is the same as with all, and they stay few enough for a notification in a recording.
         """
-        if self.plan.mode == "validation":
-            stamps = sorted(reference["timestamp"] for reference in self.references)
-            around = [pupil for pupil in self._pupils if _is_near(stamps, pupil.timestamp)]
-            if len(around) <= _MOST_SENT:
-                return [pupil.packed for pupil in around]
         return [pupil.packed for pupil in self._matched()]
+
+    def pupils_around(self) -> list[bytes]:
+        """Return, packed, all pupil datums within 1/15 s of a reference: what gaze is measured with."""
+        stamps = sorted(reference["timestamp"] for reference in self.references)
+        return [pupil.packed for pupil in self._pupils if _is_near(stamps, pupil.timestamp)]
 
     def _matched(self) -> list[_Pupil]:
         """Return the datums that are nearest to a reference, of each eye and method; also among the confident ones."""
