@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["ControllerLoad", "StreamPlan", "check_sources", "controller_loads", "plan_streams", "refuse_ambiguous"]
 
 _REFUSED = 2
+# Sound systems that hang keep whoever asks them for half a minute.
+_PATIENCE_S = 10.0
 
 
 class StreamPlan(msgspec.Struct, frozen=True):
@@ -84,13 +86,19 @@ def check_sources(config: Config) -> None:
         raise DaemonError(f"checking the sources failed: {errors}")
 
 
-def plan_streams(config: Config) -> list[StreamPlan]:
+def plan_streams(config: Config, *, patience_s: float = _PATIENCE_S) -> list[StreamPlan]:
     """Tell for every enabled stream which device it would get now; nothing is opened.
 
     Raises:
-        DaemonError: the process that looks died, which a driver may make it do; the message says of what.
+        DaemonError: the process that looks died, which a driver may make it do, or has no answer after ``patience_s``;
+            the message says so.
     """
-    code, output, errors = _ask(config, "plan")
+    try:
+        code, output, errors = _ask(config, "plan", patience_s)
+    except subprocess.TimeoutExpired as error:
+        raise DaemonError(
+            f"looking for the cameras has taken longer than {patience_s:g} s", hint="is the sound system hanging?"
+        ) from error
     if code < 0:
         raise DaemonError(f"looking for the cameras ended with signal {signal.Signals(-code).name}")
     if code:
@@ -132,9 +140,10 @@ def controller_loads(plans: Sequence[StreamPlan]) -> list[ControllerLoad]:
     return list(loads.values())
 
 
-def _ask(config: Config, what: str) -> tuple[int, bytes, str]:
+def _ask(config: Config, what: str, patience_s: float | None = None) -> tuple[int, bytes, str]:
     command = [sys.executable, "-m", "gazed.sources", what]
-    done = subprocess.run(command, input=config.to_json().encode(), capture_output=True, check=False)
+    given = config.to_json().encode()
+    done = subprocess.run(command, input=given, capture_output=True, check=False, timeout=patience_s)
     # Drivers of cameras print what they like; the answer is the last line.
     lines = done.stdout.splitlines()
     return done.returncode, lines[-1] if lines else b"", done.stderr.decode(errors="replace").strip()[-500:]

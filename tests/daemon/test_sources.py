@@ -30,6 +30,11 @@ def test_the_plan_tells_what_is_missing_and_goes_on(tmp_path):
     assert all(eye.name for eye in eyes)
 
 
+def test_a_driver_that_hangs_does_not_keep_the_daemon():
+    with pytest.raises(DaemonError, match="longer than 0 s"):
+        plan_streams(load_config("simulated"), patience_s=0)
+
+
 def test_cameras_that_do_not_fit_are_named_in_the_order_of_the_configuration():
     plans = [camera("world", 3000), camera("eye0", 3200), camera("eye1", 2900), camera("eye2", 9, "usb2")]
     first, second = controller_loads(plans)
