@@ -19,7 +19,7 @@ import msgspec
 
 from gazed.config import Config, config_root
 from gazed.ports import try_port
-from gazed.sources import StreamPlan, check_sources, controller_loads, plan_streams, refuse_ambiguous
+from gazed.sources import StreamPlan, controller_loads, plan_streams, refuse_ambiguous
 from gazed_bus.rundir import RunDir
 from gazed_timesync import GazedError
 
@@ -165,7 +165,6 @@ def _check_import(package: str) -> Check:
 def check_streams(config: Config) -> Iterator[Check]:
     """Check the options of every stream, that its device is there and may be opened, and that the cameras fit."""
     try:
-        check_sources(config)
         plans = plan_streams(config)
         refuse_ambiguous(plans)
     except GazedError as error:

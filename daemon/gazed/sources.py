@@ -79,9 +79,7 @@ def check_sources(config: Config) -> None:
         ConfigError: a source is not installed, or refuses an option; the message names the stream.
     """
     code, output, errors = _ask(config, "check")
-    if code == _REFUSED and output:
-        refusal = msgspec.json.decode(output, type=dict[str, str])
-        raise ConfigError(refusal["message"], hint=refusal["hint"])
+    _pass_on_refusal(code, output)
     if code:
         raise DaemonError(f"checking the sources failed: {errors}")
 
@@ -90,6 +88,7 @@ def plan_streams(config: Config, *, patience_s: float = _PATIENCE_S) -> list[Str
     """Tell for every enabled stream which device it would get now; nothing is opened.
 
     Raises:
+        ConfigError: as ``check_sources``.
         DaemonError: the process that looks died, which a driver may make it do, or has no answer after ``patience_s``;
             the message says so.
     """
@@ -99,6 +98,7 @@ def plan_streams(config: Config, *, patience_s: float = _PATIENCE_S) -> list[Str
         raise DaemonError(
             f"looking for the cameras has taken longer than {patience_s:g} s", hint="is the sound system hanging?"
         ) from error
+    _pass_on_refusal(code, output)
     if code < 0:
         raise DaemonError(f"looking for the cameras ended with signal {signal.Signals(-code).name}")
     if code:
@@ -138,6 +138,12 @@ def controller_loads(plans: Sequence[StreamPlan]) -> list[ControllerLoad]:
         streams = {**load.streams, plan.stream: plan.reserves}
         loads[plan.controller] = ControllerLoad(plan.controller, sum(streams.values()), plan.limit, streams, left_out)
     return list(loads.values())
+
+
+def _pass_on_refusal(code: int, output: bytes) -> None:
+    if code == _REFUSED and output:
+        refusal = msgspec.json.decode(output, type=dict[str, str])
+        raise ConfigError(refusal["message"], hint=refusal["hint"])
 
 
 def _ask(config: Config, what: str, patience_s: float | None = None) -> tuple[int, bytes, str]:

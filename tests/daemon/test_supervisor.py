@@ -188,9 +188,12 @@ def test_a_daemon_that_is_ended_while_it_starts_ends(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "gazed", "run", "--port", "0", "--recordings", str(tmp_path)]
     with subprocess.Popen([*command, "--profile", "simulated"]) as starting:
         daemon = psutil.Process(starting.pid)
-        wait_for(lambda: any("gazed_bus.broker" in child.cmdline() for child in daemon.children()))
-        starting.terminate()
-        assert starting.wait(10) == 0
+        try:
+            wait_for(lambda: any("gazed_bus.broker" in child.cmdline() for child in daemon.children()), 60)
+            starting.terminate()
+            assert starting.wait(20) == 0
+        finally:
+            starting.kill()
 
 
 def test_a_daemon_that_is_gone_is_reported_as_such() -> None:

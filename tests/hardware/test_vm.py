@@ -27,7 +27,7 @@ GUESTS = (
     "vm/guest_uvc.py",
     "vm/guest_sound.py",
     "vm/guest_daemon.py",
-    "test_camera.py",
+    "test_real_camera.py",
 )
 MODULES = ("vivid,n_devs=1,node_types=0x1", "uvcvideo", "vhci_hcd", "snd_aloop")
 MODES = ((192, 192, (120, 30, 15)),)
@@ -55,7 +55,7 @@ def _script(environment: Mapping[str, str]) -> str:
     plug = f"cd {shlex.quote(str(HERE))} && {python} -m vm.plug 0 1"
     options = "-o addopts= --timeout=300 -p no:cacheprovider -q --durations=10 --basetemp=/tmp/basetemp"
     # The whole daemon runs in vm/guest_daemon.py, with a patience that no real machine needs.
-    elsewhere = "tests/hardware/test_camera.py::test_what_the_devices_deliver_is_recorded"
+    elsewhere = "tests/hardware/test_real_camera.py::test_what_the_devices_deliver_is_recorded"
     options += f" --junitxml=/out/report.xml --deselect {elsewhere}"
     return "\n".join([*exports, plug, f"{python} -m pytest {options} {' '.join(GUESTS)}"])
 

@@ -31,11 +31,9 @@ def run(until_eof: bool, **chosen: Any) -> None:
     import threading
 
     from gazed.ports import check_ports
-    from gazed.sources import check_sources
     from gazed.supervisor import Supervisor
 
     effective = read_config(**chosen)
-    check_sources(effective)
     check_ports(effective.daemon)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-8s %(name)s: %(message)s")
     _look_for_devices(effective)
@@ -94,17 +92,21 @@ def _look_for_devices(config: Config) -> None:
     """Log which device each stream gets and what the USB controllers are asked for.
 
     Raises:
+        ConfigError: a source refuses an option.
         DaemonError: chance would decide which camera a stream gets.
     """
     import logging
 
-    from gazed.errors import DaemonError
-    from gazed.sources import controller_loads, plan_streams, refuse_ambiguous
+    from gazed.errors import ConfigError, DaemonError
+    from gazed.sources import check_sources, controller_loads, plan_streams, refuse_ambiguous
 
     log = logging.getLogger("gazed")
     try:
         plans = plan_streams(config)
+    except ConfigError:
+        raise
     except DaemonError as error:
+        check_sources(config)
         log.error("%s; the cameras are tried all the same", error.message)  # noqa: TRY400 - the message is all there is
         return
     refuse_ambiguous(plans)
