@@ -324,6 +324,18 @@ def test_a_head_mounted_display_as_its_client_asks_for_it(make: Callable[..., Se
     assert set(one.context.published[-1].payload) == GAZE_KEYS_3D
 
 
+def test_a_calibration_that_cannot_be_stored_is_used_all_the_same(
+    make: Callable[..., Session], tmp_path: Path, caplog
+) -> None:
+    (tmp_path / "calibrations").write_text("a file where the folder should be")
+    one = make(gazer="Gazer2D")
+    with caplog.at_level(logging.ERROR):
+        one.calibrate()
+    one.until("calibration.successful")
+    assert "could not be stored" in caplog.text
+    assert one.mapper.stats()["gazer"] == "Gazer2D"
+
+
 def test_gaze_outside_of_the_calibration_is_told(make: Callable[..., Session]) -> None:
     one = make(gazer="Gazer2D")
     one.calibrate()
@@ -341,10 +353,34 @@ def test_gaze_outside_of_the_calibration_is_told(make: Callable[..., Session]) -
     assert (note["outside"], note["total"]) == (20, 20)
 
 
-HOSTILE = [None, 5, "x", [], {}, [[[]]], -1, 1e308, math.nan, True, b"\0", {"a": {"b": []}}, ["x"] * 10_000]
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
 
 
-@pytest.mark.parametrize("value", HOSTILE, ids=lambda value: repr(value)[:20])
+HOSTILE = [
+    None,
+    5,
+    "x",
+    [],
+    {},
+    [[[]]],
+    -1,
+    1e308,
+    math.nan,
+    True,
+    b"\0",
+    {"a": {"b": []}},
+    ["x"] * 10_000,
+    nested(600),
+    nested(1000),
+    "x" * 1_000_000,
+]
+
+
+@pytest.mark.parametrize("value", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_notifications_change_nothing(make: Callable[..., Session], value: Any) -> None:
     one = make(gazer="Gazer2D")
     params = make_gazer("Gazer2D", WORLD).fit(session())
@@ -375,6 +411,11 @@ def test_hostile_notifications_change_nothing(make: Callable[..., Session], valu
         datum = pupil_datums(0, target_at((0.4, 0.6)), 200.0)[0]
         one.say(datum["topic"], **{**datum, key: value})
     one.say("pupil.0.2d")
+    datum = pupil_datums(0, target_at((0.4, 0.6)), 200.0)[0]
+    one.notify(
+        "start_plugin", name="Gazer2D", args={"calib_data": {"ref_list": [], "pupil_list": [{**datum, "x": value}]}}
+    )
+    one.say(datum["topic"], **datum, more=value)
     wait_for(lambda: not one.mapper.stats()["computing"], one.mapper.on_idle)
     after = one.mapper.stats()
     for key in ("gazer", "calibration", "world_camera"):

@@ -111,9 +111,9 @@ class Calibrator:
         self._notify({"subject": f"{run.plan.mode}.stopped"})
         self._queue(_Job(run.plan, run.references, run.pupils(), run.pupils_around(), run.min_confidence))
 
-    def fit(self, plan: Plan, references: list[Datum], pupils: Sequence[Datum], min_confidence: float) -> None:
-        """Fit to data that were collected elsewhere."""
-        self._queue(_Job(plan, references, [msgpack.packb(pupil) for pupil in pupils], [], min_confidence))
+    def fit(self, plan: Plan, references: list[Datum], pupils: list[bytes], min_confidence: float) -> None:
+        """Fit to data that were collected elsewhere; the pupil datums are packed."""
+        self._queue(_Job(plan, references, pupils, [], min_confidence))
 
     def _queue(self, job: _Job) -> None:
         if self.waiting >= _MOST_WAITING:

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any, Literal
 
+import msgpack
+
 from gazed_plugins.gaze.errors import ChoreographyRefused
 from gazed_plugins.gaze.matching import Datum
 
-__all__ = ["MOST_REFERENCES", "Size", "is_number", "is_pupil", "is_vector", "read_references"]
+__all__ = ["MOST_REFERENCES", "Size", "is_number", "is_pupil", "is_vector", "pack", "read_references", "shown"]
 
 MOST_REFERENCES = 4000
 """In one calibration: two minutes of a marker at 30 frames a second."""
@@ -17,7 +19,40 @@ MOST_REFERENCES = 4000
 Size = tuple[int, int]
 """Width and height of the world image in px."""
 
+_DEEPEST = 16
 _HINT = "ref_data is a list of maps with a timestamp and a norm_pos or screen_pos of 2 numbers (HMD: mm_pos of 3)"
+
+
+def shown(value: object) -> str:
+    """Return a value for a message, without looking into a list or map, which may be endless."""
+    if isinstance(value, str | bytes):
+        return repr(value[:80])
+    if isinstance(value, list | tuple | dict):
+        return f"a {'map' if isinstance(value, dict) else 'list'} of {len(value)}"
+    return f"{value!r:.80}"
+
+
+def pack(datum: Mapping[str, Any]) -> bytes:
+    """Return a datum packed.
+
+    Raises:
+        ChoreographyRefused: something in it cannot be packed, or it is nested so deeply that others could not.
+    """
+    if not _is_shallow(datum, _DEEPEST):
+        raise ChoreographyRefused(f"a datum is nested more than {_DEEPEST} deep")
+    try:
+        packed: bytes = msgpack.packb(datum)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise ChoreographyRefused(f"a datum cannot be packed: {error}") from error
+    return packed
+
+
+def _is_shallow(value: object, levels: int) -> bool:
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return True
+    return levels > 0 and all(_is_shallow(each, levels - 1) for each in value)
 
 
 def is_number(value: object) -> bool:
@@ -63,7 +98,7 @@ def read_references(ref_data: object, wanted: Literal["place", "mm"], size: Size
         ChoreographyRefused: it is no list of references, or too long a one; nothing of it may be used.
     """
     if not isinstance(ref_data, list | tuple):
-        raise ChoreographyRefused(f"ref_data is no list: {ref_data!r:.80}", hint=_HINT)
+        raise ChoreographyRefused(f"ref_data is no list: {shown(ref_data)}", hint=_HINT)
     if len(ref_data) > MOST_REFERENCES:
         raise ChoreographyRefused(f"{len(ref_data)} references are too many: at most {MOST_REFERENCES}", hint=_HINT)
     return [_read(ref, wanted, size) for ref in ref_data]
@@ -71,11 +106,11 @@ def read_references(ref_data: object, wanted: Literal["place", "mm"], size: Size
 
 def _read(ref: object, wanted: Literal["place", "mm"], size: Size) -> Datum:
     if not isinstance(ref, dict) or not is_number(ref.get("timestamp")):
-        raise ChoreographyRefused(f"a reference has no timestamp: {ref!r:.80}", hint=_HINT)
+        raise ChoreographyRefused(f"a reference has no timestamp: {shown(ref)}", hint=_HINT)
     stamp = float(ref["timestamp"])
     if wanted == "mm":
         if not is_vector(ref.get("mm_pos"), 3):
-            raise ChoreographyRefused(f"a reference has no mm_pos of 3 numbers: {ref!r:.80}", hint=_HINT)
+            raise ChoreographyRefused(f"a reference has no mm_pos of 3 numbers: {shown(ref)}", hint=_HINT)
         return {"mm_pos": [float(value) for value in ref["mm_pos"]], "timestamp": stamp}
     width, height = size
     if is_vector(ref.get("norm_pos"), 2):
@@ -83,6 +118,6 @@ def _read(ref: object, wanted: Literal["place", "mm"], size: Size) -> Datum:
     elif is_vector(ref.get("screen_pos"), 2):
         x, y = ref["screen_pos"][0] / width, 1 - ref["screen_pos"][1] / height
     else:
-        raise ChoreographyRefused(f"a reference has no norm_pos or screen_pos of 2 numbers: {ref!r:.80}", hint=_HINT)
+        raise ChoreographyRefused(f"a reference has no norm_pos or screen_pos of 2 numbers: {shown(ref)}", hint=_HINT)
     pixel = ref["screen_pos"] if is_vector(ref.get("screen_pos"), 2) else (x * width, (1 - y) * height)
     return {"norm_pos": [x, y], "screen_pos": [float(value) for value in pixel], "timestamp": stamp}

@@ -12,9 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-import msgpack
-
-from gazed_plugins.gaze.checks import MOST_REFERENCES, Size, is_number, is_pupil, is_vector, read_references
+from gazed_plugins.gaze.checks import (
+    MOST_REFERENCES,
+    Size,
+    is_number,
+    is_pupil,
+    is_vector,
+    pack,
+    read_references,
+    shown,
+)
 from gazed_plugins.gaze.errors import ChoreographyRefused
 from gazed_plugins.gaze.gazer_hmd import GazerHMD3D
 from gazed_plugins.gaze.matching import Datum, nearest
@@ -63,16 +70,16 @@ def plan(mode: Mode, notification: Mapping[str, Any], kind: str, gazer: str) -> 
     kind, gazer = notification.get("choreography", kind), notification.get("gazer", gazer)
     name = notification.get("name", "")
     if kind not in KINDS:
-        raise ChoreographyRefused(f"there is no choreography {kind!r:.80}", hint=f"use one of {', '.join(KINDS)}")
+        raise ChoreographyRefused(f"there is no choreography {shown(kind)}", hint=f"use one of {', '.join(KINDS)}")
     if not isinstance(name, str):
-        raise ChoreographyRefused(f"the name of a calibration is a string, got {name!r:.80}")
+        raise ChoreographyRefused(f"the name of a calibration is a string, got {shown(name)}")
     if kind == "hmd":
         if mode == "validation":
             raise ChoreographyRefused("a calibration of a head-mounted display cannot be validated")
         return Plan(mode, "hmd", GazerHMD3D.__name__, name, _translations(notification))
     if gazer not in tuple(GAZERS) or gazer == GazerHMD3D.__name__:
         usable = ", ".join(each for each in GAZERS if each != GazerHMD3D.__name__)
-        raise ChoreographyRefused(f"choreography {kind!r} has no gazer {gazer!r:.80}", hint=f"use one of {usable}")
+        raise ChoreographyRefused(f"choreography {kind!r} has no gazer {shown(gazer)}", hint=f"use one of {usable}")
     return Plan(mode, kind, gazer, name)
 
 
@@ -118,11 +125,14 @@ class Choreography:
 
     def add_pupil(self, datum: Datum) -> None:
         """Take a pupil datum from the bus."""
-        if not is_pupil(datum):
+        try:
+            packed = pack(datum) if is_pupil(datum) else None
+        except ChoreographyRefused:
+            packed = None
+        if packed is None:
             self.refused += 1
             return
         stream = (datum["id"], "3d" in datum["method"])
-        packed: bytes = msgpack.packb(datum)
         self._pupils.append(_Pupil(float(datum["timestamp"]), stream, float(datum["confidence"]), packed))
         if len(self._pupils) > _MOST_PUPILS:
             self._compact()

@@ -81,7 +81,7 @@ def _solve(job: Mapping[str, Any]) -> dict[str, Any]:
         calibration = msgspec.convert(content, Calibration)
         try:
             answer["name"] = save_calibration(calibration, Path(job["folder"]))
-        except OSError as error:
+        except (OSError, TypeError, ValueError) as error:
             answer["not_stored"] = str(error)
     return answer
 

@@ -8,6 +8,7 @@ from typing import Any
 from gazed_plugins.gaze.accuracy import CalibratedArea
 from gazed_plugins.gaze.camera import Camera
 from gazed_plugins.gaze.checks import is_pupil, is_vector
+from gazed_plugins.gaze.gazer import Gazer
 from gazed_plugins.gaze.gazer_hmd import GazerHMD3D
 from gazed_plugins.gaze.matching import Datum, LiveMatcher
 from gazed_plugins.gaze.registry import load_gazer
@@ -31,7 +32,6 @@ class LiveMapper:
         self, gazer: str, params: Mapping[str, Any], camera: Camera | None, references: Sequence[Datum] = ()
     ) -> None:
         self.gazer = gazer
-        self.params = params
         self.references = references
         self.unusable = 0
         """Pupil datums that were not well formed."""
@@ -43,7 +43,7 @@ class LiveMapper:
         self._matcher = LiveMatcher()
         self._seen = self._gone = 0
         self._last: Datum = {}
-        self.look_through(camera)
+        self._gazer = self._load(params, camera)
 
     def look_through(self, camera: Camera | None) -> None:
         """Take another camera for the world camera.
@@ -51,11 +51,17 @@ class LiveMapper:
         Raises:
             UnknownGazer: the gazer cannot work without one.
         """
+        self._gazer = self._load(self.params, camera)
+
+    def _load(self, params: Mapping[str, Any], camera: Camera | None) -> Gazer:
         # A display's gaze has a place in a world image only if a camera that is really there makes one.
         unseen = camera is None or camera.kind == "dummy"
-        self._gazer = load_gazer(
-            self.gazer, self.params, None if self.gazer == GazerHMD3D.__name__ and unseen else camera
-        )
+        return load_gazer(self.gazer, params, None if self.gazer == GazerHMD3D.__name__ and unseen else camera)
+
+    @property
+    def params(self) -> dict[str, dict[str, Any]]:
+        """The parameters that it maps with."""
+        return self._gazer.params
 
     @property
     def method(self) -> str:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from gazed_bus.codec import Message
+from gazed_bus.errors import MessageError
 from gazed_plugins.errors import PluginArgument, PluginError
 from gazed_plugins.gaze.calibrator import Calibrator
 from gazed_plugins.gaze.camera import Camera, default_camera, read_camera
-from gazed_plugins.gaze.checks import is_number, is_pupil, read_references
+from gazed_plugins.gaze.checks import is_number, is_pupil, pack, read_references, shown
 from gazed_plugins.gaze.choreography import CLASS_NAMES, KINDS, Mode, plan
 from gazed_plugins.gaze.errors import CameraModelError, ChoreographyRefused
 from gazed_plugins.gaze.fitting import Worker, WorkerProcess
@@ -73,7 +74,7 @@ class GazeMapper:
         if self._gazer not in tuple(GAZERS) or self._kind not in KINDS:
             raise PluginArgument(
                 f"Gaze_Mapper: gazer is one of {', '.join(GAZERS)} and choreography one of {', '.join(KINDS)}, got "
-                f"{self._gazer!r:.80} and {self._kind!r:.80}"
+                f"{shown(self._gazer)} and {shown(self._kind)}"
             )
         name, folder = args.get("calibration", ""), args.get("folder") or str(calibrations_folder())
         if not isinstance(name, str) or not isinstance(folder, str):
@@ -110,8 +111,7 @@ class GazeMapper:
         topic, payload = message.topic, message.payload
         if topic.startswith("pupil."):
             if self._live is not None:
-                for gaze in self._live.map(payload):
-                    self._context.publish(gaze["topic"], gaze)
+                self._map(self._live, payload)
             if self._calibrator.run is not None:
                 self._calibrator.run.add_pupil(payload)
         elif topic == _MARKERS:
@@ -121,6 +121,14 @@ class GazeMapper:
         elif handler := self._handlers.get(topic.removeprefix(_NOTIFY)):
             handler(payload)
             self._listen()
+
+    def _map(self, live: LiveMapper, pupil: dict[str, Any]) -> None:
+        try:
+            for gaze in live.map(pupil):
+                self._context.publish(gaze["topic"], gaze)
+        except MessageError:
+            # Somebody put into the datum what cannot be packed.
+            live.unusable += 1
 
     def on_idle(self) -> None:
         """See whether a calibration is computed, and warn of gaze outside of it."""
@@ -199,7 +207,7 @@ class GazeMapper:
         name = note.get("name")
         try:
             if not isinstance(name, str):
-                raise ChoreographyRefused(f"calibration.should_load names a calibration, got {name!r:.80}")
+                raise ChoreographyRefused(f"calibration.should_load names a calibration, got {shown(name)}")
             self._load(name)
         except PluginError as error:
             self._refuse("calibration", "", error)
@@ -261,7 +269,7 @@ class GazeMapper:
 
     def _choose(self, kind: str, gazer: object) -> None:
         if gazer not in tuple(GAZERS):
-            raise ChoreographyRefused(f"there is no gazer {gazer!r:.80}", hint=f"use one of {', '.join(GAZERS)}")
+            raise ChoreographyRefused(f"there is no gazer {shown(gazer)}", hint=f"use one of {', '.join(GAZERS)}")
         self._kind, self._gazer = kind, str(gazer)
         if kind != "hmd" and gazer == GazerHMD3D.__name__:
             self._gazer = "Gazer3D"
@@ -282,7 +290,7 @@ class GazeMapper:
                     "subject": "calibration.result.v2",
                     "gazer_class_name": name,
                     "timestamp": now,
-                    "params": params,
+                    "params": self._live.params,
                     "record": True,
                     "version": 2,
                 }
@@ -299,7 +307,7 @@ class GazeMapper:
             pupils = data.get("pupil_list")
             if not isinstance(pupils, list) or not all(isinstance(each, dict) for each in pupils):
                 raise ChoreographyRefused("calib_data has no pupil_list, a list of pupil datums")
-            self._calibrator.fit(wanted, refs, list(filter(is_pupil, pupils)), self._min_confidence)
+            self._calibrator.fit(wanted, refs, list(map(pack, filter(is_pupil, pupils))), self._min_confidence)
         else:
             raise ChoreographyRefused(f"{name} is started with either params or calib_data, a map")
 
@@ -362,7 +370,7 @@ class GazeMapper:
 
 def _confidence(value: object) -> float:
     if not is_number(value) or not 0 <= cast("float", value) <= 1:
-        raise PluginArgument(f"the least confidence for a calibration is a number from 0 to 1, got {value!r:.80}")
+        raise PluginArgument(f"the least confidence for a calibration is a number from 0 to 1, got {shown(value)}")
     return float(cast("float", value))
 
 

@@ -119,7 +119,7 @@ def load_calibration(name: str, folder: Path | None = None) -> Calibration:
     path = folder / f"{_clean(name)}{_SUFFIX}"
     if not path.is_file():
         names = [each.stem for each in _files(folder)]
-        near = difflib.get_close_matches(name, names, 1)
+        near = difflib.get_close_matches(name[:200], names, 1)
         raise UnknownCalibration(
             f"there is no calibration {name!r:.100} in {folder}",
             hint=f"did you mean {near[0]!r}?" if near else "see: gazed calibrate list",
