@@ -28,12 +28,14 @@ _PERIODS = 4  # in the sound system, of about 40 ms: what a busy machine may be 
 _QUEUE_S = 2.0  # in this process: what the reader may be late
 _CLOSE_S = 1.0
 _UNAVAILABLE = -9985  # paDeviceUnavailable, portaudio.h
+# What ALSA's own configuration lists beside devices: converters, some of which PortAudio dies of when they are opened.
+_CONVERTERS = frozenset("lavrate samplerate speexrate speex upmix vdownmix jack oss null dmix dsnoop".split())
 _streams: set[Capture] = set()
 _closing: list[threading.Thread] = []
 
 
 def inputs() -> dict[int, DeviceInfo]:
-    """Return all sound inputs by PortAudio's number.
+    """Return all sound inputs by PortAudio's number, without those that only convert what another one delivers.
 
     Waits for as long as a stream of a sound system that hangs cannot be closed: PortAudio dies if it is ended before.
 
@@ -53,7 +55,7 @@ def inputs() -> dict[int, DeviceInfo]:
     return {
         index: _describe(device)
         for index, device in enumerate(sounddevice.query_devices())
-        if device["max_input_channels"] > 0
+        if device["max_input_channels"] > 0 and device["name"] not in _CONVERTERS
     }
 
 
