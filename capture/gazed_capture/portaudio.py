@@ -29,9 +29,7 @@ _QUEUE_S = 2.0  # in this process: what the reader may be late
 _CLOSE_S = 1.0
 _UNAVAILABLE = -9985  # paDeviceUnavailable, portaudio.h
 # What ALSA's own configuration lists beside devices: converters, some of which PortAudio dies of when they are opened.
-_CONVERTERS = frozenset(
-    ["lavrate", "samplerate", "speexrate", "speex", "upmix", "vdownmix", "jack", "oss", "null", "dmix", "dsnoop"]
-)
+_CONVERTERS = ("lavrate", "samplerate", "speexrate", "speex", "upmix", "vdownmix", "jack", "oss", "null")
 _streams: set[Capture] = set()
 _closing: list[threading.Thread] = []
 

@@ -22,11 +22,13 @@ from gazed_capture.microphone import MicrophoneSource
 from gazed_timesync import UnixNs, host_now
 from gazed_timesync.stream_clock import StreamClock
 
-__all__ = ["Player", "as_blocks", "click_times", "errors_ms", "frames_while", "heard_as_played", "listen"]
+__all__ = ["MOST_MS", "Player", "as_blocks", "click_times", "errors_ms", "frames_while", "heard_as_played", "listen"]
 
 RATE = 48_000
 EVERY_S = 0.25
 _CLICK = 26_000
+MOST_MS = 15.0
+"""What clicks may be off in the median on a busy machine, most of it the player's own stamps: less than a block."""
 _LEAD_S = 0.5  # of silence, until the player's stamps are good
 
 
