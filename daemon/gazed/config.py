@@ -24,7 +24,9 @@ __all__ = [
     "Config",
     "DaemonConfig",
     "FramePublishingConfig",
+    "GazeConfig",
     "PluginsConfig",
+    "PupilConfig",
     "RecorderConfig",
     "StreamConfig",
     "config_root",
@@ -68,10 +70,29 @@ class StreamConfig(msgspec.Struct, frozen=True):
     options: dict[str, Any] = {}
 
 
+class PupilConfig(msgspec.Struct, frozen=True):
+    """``[pupil]``: a pupil detector for each eye camera. ``options`` are the settings of ``Pupil_Detector``."""
+
+    enabled: bool
+    options: dict[str, Any]
+
+
+class GazeConfig(msgspec.Struct, frozen=True):
+    """``[gaze]``: calibration and gaze mapping, the arguments of ``Gaze_Mapper``."""
+
+    enabled: bool
+    gazer: Literal["Gazer3D", "Gazer2D", "GazerHMD3D"]
+    choreography: Literal["marker", "network", "hmd"]
+    min_calibration_confidence: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    calibration: str
+    folder: str
+
+
 class PluginsConfig(msgspec.Struct, frozen=True):
-    """``[plugins]``: the plugins that may be started."""
+    """``[plugins]``: the plugins that may be started, and those of them that run from the start."""
 
     enabled: tuple[str, ...]
+    start: tuple[str, ...]
 
 
 class FramePublishingConfig(msgspec.Struct, frozen=True):
@@ -86,6 +107,8 @@ class Config(msgspec.Struct, frozen=True):
     daemon: DaemonConfig
     recorder: RecorderConfig
     streams: dict[str, StreamConfig]
+    pupil: PupilConfig
+    gaze: GazeConfig
     plugins: PluginsConfig
     frame_publishing: FramePublishingConfig
 
@@ -264,6 +287,11 @@ def _settled(config: Config) -> Config:
         raise ConfigError(
             f"recorder.warn_mb is {config.recorder.warn_mb}: wanted at least recorder.floor_mb = "
             f"{config.recorder.floor_mb}"
+        )
+    refused = [name for name in config.plugins.start if name not in config.plugins.enabled]
+    if refused:
+        raise ConfigError(
+            f"plugins.start: {refused[0]} is not one of plugins.enabled", hint="add it there, too: what may be started"
         )
     if not config.enabled_streams:
         raise ConfigError("streams: all are disabled; wanted at least one with enabled = true")

@@ -25,6 +25,7 @@ from gazed_timesync import GazedError
 
 __all__ = [
     "Check",
+    "check_detectors",
     "check_extra",
     "check_library",
     "check_port",
@@ -35,7 +36,7 @@ __all__ = [
     "examine",
 ]
 
-_EXTRAS = {"uvc": ("pupil-labs-uvc",), "audio": ("sounddevice",), "detect": ("pupil-detectors", "pye3d")}
+_EXTRAS = {"uvc": ("pupil-labs-uvc",), "audio": ("sounddevice",)}
 # The wheel of pye3d is built against numpy 1; built here, it works with numpy 2.
 _BEFORE = {"detect": "apt-get install -y g++ libeigen3-dev && "}
 _OPTIONS = {"detect": "--no-binary pye3d "}
@@ -62,6 +63,7 @@ def examine(config: Config) -> Iterator[Check]:
     yield check_library("libportaudio.so.2", "libportaudio2", "sound", needed=False)
     for extra, distributions in _EXTRAS.items():
         yield check_extra(extra, distributions)
+    yield check_detectors(needed=config.pupil.enabled or config.gaze.enabled)
     yield from check_streams(config)
     yield check_recordings(Path(config.recorder.root), config.recorder.floor_mb)
     yield _check_run_directory()
@@ -89,7 +91,12 @@ def check_library(
     return Check(soname, "ok", f"for {wanted_by}")
 
 
-def check_extra(extra: str, distributions: tuple[str, ...]) -> Check:
+def check_detectors(*, needed: bool = False) -> Check:
+    """Check that what pupil detection and calibration compute with is installed."""
+    return check_extra("detect", ("pupil-detectors", "pye3d", "scipy"), needed=needed)
+
+
+def check_extra(extra: str, distributions: tuple[str, ...], *, needed: bool = False) -> Check:
     """Check that the packages of an optional extra are installed."""
     found = []
     for name in distributions:
@@ -98,7 +105,8 @@ def check_extra(extra: str, distributions: tuple[str, ...]) -> Check:
         except PackageNotFoundError:
             pip = f"{shlex.quote(sys.executable)} -m pip install {_OPTIONS.get(extra, '')}'gazed[{extra}]'"
             mend = _BEFORE.get(extra, "") + pip
-            return Check(f"gazed[{extra}]", "advice", f"{name} is not installed", mend)
+            state: Literal["advice", "missing"] = "missing" if needed else "advice"
+            return Check(f"gazed[{extra}]", state, f"{name} is not installed", mend)
     return Check(f"gazed[{extra}]", "ok", ", ".join(found))
 
 

@@ -55,7 +55,7 @@ class ManagedProcess:
         self.last_exit: int | None = None
         self.info: dict[str, Any] = {}
         self.stats: dict[str, Any] = {}
-        self._module = module
+        self.module = module
         self._arguments = arguments
         self._run = run
         self._on_change = on_change
@@ -176,7 +176,7 @@ class ManagedProcess:
         }
         try:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", self._module, *self._arguments(),
+                sys.executable, "-m", self.module, *self._arguments(),
                 stdin=asyncio.subprocess.PIPE, stdout=sys.stderr.fileno(), pass_fds=(writer,), env=environment,
                 start_new_session=True,
             )  # fmt: skip

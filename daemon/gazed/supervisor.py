@@ -15,15 +15,16 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
-from importlib.metadata import entry_points, version
+from importlib.metadata import entry_points
 from typing import Any
 
+from gazed.analysis import plan_analysis
 from gazed.config import Config, StreamConfig
 from gazed.processes import ManagedProcess
+from gazed.status import PLUGIN_HOST, StatusReport
 from gazed_bus.client import Publisher, Pusher, Subscriber
 from gazed_bus.log import BusHandler
 from gazed_bus.rundir import RunDir
-from gazed_recorder.space import estimate_gb_per_hour
 from gazed_timesync import PupilClock
 
 __all__ = ["Supervisor"]
@@ -54,7 +55,7 @@ class Supervisor:
         self._streams: dict[str, StreamConfig] = config.enabled_streams
         self._format: str = config.frame_publishing.format
         self._plugin_arguments: dict[str, str] = {}
-        self._rates: dict[str, _Rates] = {}
+        self._status = StatusReport(self._processes)
         self._stop = asyncio.Event()
         self._publisher = Publisher(self._run.pub)
         self._pusher = Pusher(self._run.push)
@@ -86,6 +87,10 @@ class Supervisor:
             if self._format != "jpeg":
                 self._start_plugin(_FRAME_PUBLISHER, {"format": self._format})
             await self._until_ready(self._processes["recorder"])
+            # After the cameras: what computes takes its time to load, and nobody waits for it.
+            self._add_analysis()
+            for name in self._config.plugins.start:
+                self._start_plugin(name, {})
             ports = broker.info
             _log.info("gazed is ready: Pupil Remote on %s:%s", self._config.daemon.listen, ports["port"])
             _sd_notify(f"READY=1\nSTATUS=listening on {self._config.daemon.listen}:{ports['port']}")
@@ -163,6 +168,12 @@ class Supervisor:
 
         self._add(stream, "gazed_capture.camera", arguments)
 
+    def _add_analysis(self) -> None:
+        """Start what the configuration asks for and does not run yet."""
+        for name, plan in plan_analysis(self._config, self._streams).items():
+            command = [plan.plugin, json.dumps(plan.arguments)]
+            self._add(name, PLUGIN_HOST, lambda command=command: command)
+
     def _on_change(self, process: ManagedProcess) -> None:
         _log.info("%s: %s", process.name, process.state)
         if process.name.startswith("eye") and process.state in ("ready", "stopped"):
@@ -236,15 +247,20 @@ class Supervisor:
         if on:
             self._streams[name] = self._config.streams[name]
             self._add_camera(name)
+            self._add_analysis()
         elif name in self._streams:
             del self._streams[name]
-            self._spawn(self._processes[name].stop(_GRACE_S))
+            for process in (name, f"pupil{name[3:]}"):
+                if process in self._processes:
+                    self._spawn(self._processes[process].stop(_GRACE_S))
         # The recorder must know before the next command which streams a recording has.
         self._publish_status()
 
     def _start_plugin(self, name: object, arguments: object) -> None:
         if name in _ALWAYS_ON:
             _log.info("%s is always on", name)
+            return
+        if self._is_for_the_mapper(name):
             return
         installed = {entry.name for entry in entry_points(group="gazed.plugins")}
         allowed = installed & set(self._config.plugins.enabled)
@@ -256,9 +272,16 @@ class Supervisor:
         except (TypeError, ValueError) as error:
             _log.error("start_plugin: the arguments of %s are no JSON: %s", name, error)
             return
-        self._add(name, "gazed_plugins.host", lambda: [name, self._plugin_arguments[name]])
+        self._add(name, PLUGIN_HOST, lambda: [name, self._plugin_arguments[name]])
+
+    def _is_for_the_mapper(self, name: object) -> bool:
+        """Tell whether this is a plugin of Pupil Capture's whose part the gaze mapper has, which listens itself."""
+        is_its = isinstance(name, str) and ("Gazer" in name or name.endswith("ChoreographyPlugin"))
+        return is_its and self._config.gaze.enabled
 
     def _stop_plugin(self, name: object) -> None:
+        if self._is_for_the_mapper(name):
+            return
         if isinstance(name, str) and name in self._plugin_arguments:
             self._spawn(self._processes[name].stop(_GRACE_S))
         else:
@@ -287,67 +310,18 @@ class Supervisor:
     def _notify(self, subject: str, **fields: Any) -> None:
         self._pusher.notify({"subject": subject, "timestamp": self._clock.now(), **fields})
 
-    # --- status -----------------------------------------------------------------------------------------------------
-
     def _publish_status(self) -> None:
-        recorder = self._processes.get("recorder")
-        accounts = recorder.stats if recorder else {}
-        streams = {name: self._stream_status(name, accounts.get("streams", {}).get(name)) for name in self._streams}
-        for name, report in accounts.get("streams", {}).items():
-            streams.setdefault(name, {"state": "data", **report})
         body = {
             "timestamp": self._clock.now(),
-            "recording": accounts.get("recording"),
-            "streams": streams,
-            "processes": {name: process.describe() for name, process in self._processes.items()},
+            **self._status.body(self._streams),
             "listen": self._config.daemon.listen,
-            "ports": self._processes["broker"].info,
             "frame_format": self._format,
-            "free_gb": None if accounts.get("free_bytes") is None else accounts["free_bytes"] / 1e9,
-            "gb_per_hour": self._gb_per_hour(streams),
-            "version": version("gazed"),
-            "pid": os.getpid(),
         }
         self._publisher.send("gazed.status", body)
         # These two act on it, so they get it where nobody else can speak.
         for name in ("broker", "recorder"):
             if process := self._processes.get(name):
                 process.tell(body)
-
-    def _gb_per_hour(self, streams: Mapping[str, Mapping[str, Any]]) -> float | None:
-        """Estimate what a recording in mode ``jpeg`` takes; ``None`` until each camera has shown its rate."""
-        rates = {name: streams[name]["bytes_per_s"] for name in self._streams}
-        return estimate_gb_per_hour(rates) if all(rates.values()) else None
-
-    def _stream_status(self, name: str, accounts: Mapping[str, Any] | None) -> dict[str, Any]:
-        process = self._processes.get(name)
-        stats = process.stats if process and process.state == "ready" else {}
-        state = stats.get("state", process.state if process else "stopped")
-        rates = self._rates.setdefault(name, _Rates()).update(stats.get("frames", 0), stats.get("bytes", 0))
-        if process and state in ("restarting", "failed"):
-            stats = {"reason": process.describe()["reason"]}
-        return {"received": 0, "written": 0, "dropped": 0, **stats, **(accounts or {}), **rates, "state": state}
-
-
-class _Rates:
-    """Frames and bytes a second of one camera, over the last second or so."""
-
-    def __init__(self) -> None:
-        self._then = (time.monotonic(), 0, 0)
-        self._rates = {"fps": 0.0, "bytes_per_s": 0.0}
-
-    def update(self, frames: int, size: int) -> dict[str, float]:
-        now = time.monotonic()
-        then, frames_then, size_then = self._then
-        if frames < frames_then or not frames_then:
-            self._then = (now, frames, size)
-        elif now - then >= 1.0:
-            self._rates = {
-                "fps": round((frames - frames_then) / (now - then), 2),
-                "bytes_per_s": round((size - size_then) / (now - then)),
-            }
-            self._then = (now, frames, size)
-        return self._rates
 
 
 def _sd_notify(message: str) -> None:

@@ -18,20 +18,27 @@ T = TypeVar("T")
 
 @contextmanager
 def small_daemon(
-    root: Path, *, cables: Path | None = None, recorder: Mapping[str, Any] | None = None, **streams: Mapping[str, Any]
+    root: Path,
+    *,
+    cables: Path | None = None,
+    recorder: Mapping[str, Any] | None = None,
+    more: Mapping[str, Any] | None = None,
+    **streams: Mapping[str, Any],
 ) -> Iterator[Trial]:
     """Run a daemon whose simulated cameras are small and cheap, with its recordings in ``root``.
 
-    With ``cables``, a file ``<cables>/<stream>`` unplugs that camera for as long as it exists. ``streams`` add options.
+    With ``cables``, a file ``<cables>/<stream>`` unplugs that camera for as long as it exists. ``more`` are
+    other tables of the configuration, ``streams`` add options.
     """
     tables: dict[str, Any] = {}
     for stream, size in (("world", (320, 240, 30)), ("eye0", (96, 96, 60)), ("eye1", (96, 96, 60))):
-        options = dict(zip(("width", "height", "fps"), size, strict=True), seconds=2, **streams.get(stream, {}))
+        sizes = zip(("width", "height", "fps"), size, strict=True)
+        options = {**dict(sizes), "seconds": 2, **streams.get(stream, {})}
         if cables is not None:
             options["cable"] = str(cables / stream)
         tables[stream] = {"source": "simulated", "options": options}
     settings = {"root": str(root), "floor_mb": 1, "warn_mb": 100, **(recorder or {})}
-    with Trial(load_config(overrides={"recorder": settings, "streams": tables})) as trial:
+    with Trial(load_config(overrides={"recorder": settings, "streams": tables, **(more or {})})) as trial:
         yield trial
 
 

@@ -70,6 +70,8 @@ def test_options_are_merged_for_one_source_and_replaced_by_another():
         ("[streams.left]\nsource = 'x'", "streams.left: a stream is called world, eye0 to eye9, or audio"),
         ("[streams.eye2]\nenabled = true", "streams.eye2.source is missing"),
         ("streams = 3", "streams: wanted a table, found 3"),
+        ("[gaze]\ngazer = 'Gazer4D'", "gaze.gazer: wanted one of 'Gazer3D', 'Gazer2D', 'GazerHMD3D', found 'Gazer4D'"),
+        ("[gaze]\nmin_calibration_confidence = 2", "gaze.min_calibration_confidence"),
         ("daemon = 3", "daemon: wanted a table, found 3"),
         ("[daemon", "not TOML"),
     ],
@@ -91,6 +93,7 @@ def test_refusals_name_file_key_and_remedy(tmp_path, text, wanted):
         ({"recorder": {"root": ""}}, "recorder.root is '': wanted a folder"),
         ({"recorder": {"root": "a\0b"}}, "wanted a folder"),
         ({"recorder": {"session_name": "\udcff"}}, "wanted text in UTF-8"),
+        ({"plugins": {"start": ["Blink"]}}, "plugins.start: Blink is not one of plugins.enabled"),
         ({"streams": {name: {"enabled": False} for name in ("world", "eye0", "eye1")}}, "all are disabled"),
     ],
 )

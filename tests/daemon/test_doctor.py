@@ -40,6 +40,7 @@ def test_an_extra():
     mend = check_extra("detect", ("no-such-distribution",)).mend
     assert mend.startswith("apt-get install -y g++ libeigen3-dev && ")
     assert mend.endswith("--no-binary pye3d 'gazed[detect]'")
+    assert check_extra("detect", ("no-such-distribution",), needed=True).state == "missing"
     assert check_extra("core", ("numpy", "pyzmq")).state == "ok"
 
 

@@ -128,6 +128,19 @@ def test_one_datum_without_3d_makes_the_window_2d() -> None:
     assert {("2d gaze", True), ("3d gaze", False)} == set(methods)
 
 
+def test_the_world_camera_is_what_the_daemon_tells() -> None:
+    context = FakeContext()
+    plugin = FixationDetector(context, {})
+    world = {"device": "Pupil Cam1 ID2", "info": {"width": 1280, "height": 720, "intrinsics": None}}
+    plugin.on_message(Message("gazed.status", {"streams": {"world": world}}))
+    plugin.on_message(Message("gazed.status", {"streams": {"world": {"device": "", "info": None}}}))
+    plugin.on_message(Message("gazed.status", {"streams": []}))
+    flat = course((1.0, 3.0), solid=False)
+    for datum in flat:
+        plugin.on_message(Message(datum["topic"], datum))
+    assert [message.payload for message in context.published] == say(flat, **FLAT)
+
+
 def test_garbage_is_counted() -> None:
     plugin = FixationDetector(FakeContext(), {})
     good = gaze(50.0, 0.0)

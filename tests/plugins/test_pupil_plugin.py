@@ -52,6 +52,11 @@ def frame(index: int, eye: int = 0, kind: str = "jpeg", **changed: Any) -> Messa
     return Message(f"frame.eye.{eye}", {**payload, **changed}, (raw,))
 
 
+def status(intrinsics: object = None, device: object = "", eye: int = 0) -> Message:
+    info = {"width": SIZE, "height": SIZE, "intrinsics": intrinsics}
+    return Message("gazed.status", {"streams": {f"eye{eye}": {"device": device, "info": info}, "world": {}}})
+
+
 def notification(subject: str, **fields: Any) -> Message:
     return Message(f"notify.pupil_detector.{subject}", {"subject": f"pupil_detector.{subject}", **fields})
 
@@ -108,10 +113,41 @@ def test_what_is_known_of_the_camera(tmp_path: Path, caplog: pytest.LogCaptureFi
         ({}, 561.47 * SIZE / 400, "assumed"),
     ):
         plugin = PupilDetectorPlugin(FakeContext(), args)
+        plugin.on_message(status())
         plugin.on_message(frame(0))
         stats = plugin.stats()
         assert (stats["focal_length"], stats["camera"]) == (pytest.approx(focal), origin)
     assert caplog.text.count("focal length") == 1
+
+
+def test_what_the_daemon_tells_of_the_camera(caplog: pytest.LogCaptureFixture) -> None:
+    model = {"camera_matrix": [[300.0, 0, 0], [0, 310.0, 0], [0, 0, 1]], "resolution": [SIZE, SIZE]}
+    plugin = PupilDetectorPlugin(FakeContext(), {"detect_3d": False})
+    found = []
+    for told in (
+        status(),
+        status(model, "Pupil Cam3 ID0"),
+        status(None, "Pupil Cam3 ID0", eye=1),
+        status(None, "Pupil Cam3 ID0"),
+        status([], {}),
+        Message("gazed.status", {"streams": {"eye0": {"device": "Pupil Cam2 ID0", "info": None}}}),
+        Message("gazed.status", {"streams": 5}),
+    ):
+        plugin.on_message(frame(len(found)))
+        plugin.on_message(told)
+        plugin.on_message(frame(len(found)))
+        found.append((plugin.stats()["focal_length"], plugin.stats()["camera"]))
+    assumed, stream, built_in = (561.47 * SIZE / 400, "assumed"), (305.0, "stream"), (140.0, "built-in")
+    assert found == [assumed, stream, stream, built_in, assumed, assumed, assumed]
+    assert caplog.text.count("focal length") == 2
+    assert plugin.stats()["detected"] == 14
+
+
+def test_what_was_set_of_the_camera_counts_more_than_what_is_told() -> None:
+    plugin = PupilDetectorPlugin(FakeContext(), {"focal_length": 250})
+    plugin.on_message(status({"camera_matrix": [[3.0, 0, 0], [0, 3.0, 0], [0, 0, 1]], "resolution": [SIZE, SIZE]}))
+    plugin.on_message(frame(0))
+    assert plugin.stats()["focal_length"] == 250
 
 
 def test_a_camera_that_comes_back_with_another_size(caplog: pytest.LogCaptureFixture) -> None:

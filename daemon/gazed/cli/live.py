@@ -133,9 +133,11 @@ def _status_view(current: dict[str, Any]) -> Group:
         for name, stream in current["streams"].items()
         if stream.get("reason")
     ]
-    processes = Table("process", "state", "restarts")
+    processes = Table("process", "state", "restarts", "per second", "behind")
     for name, process in current["processes"].items():
-        processes.add_row(escape(name), str(process["state"]), str(process["restarts"]))
+        plugin = current["plugins"].get(name)
+        rate = (f"{plugin['per_s']:.1f}", str(plugin.get("behind", ""))) if plugin else ("", "")
+        processes.add_row(escape(name), str(process["state"]), str(process["restarts"]), *rate)
     head = f"recording: {current['recording'] or 'none'}    time: {current['time']:.3f}    listen: {current['listen']}"
     estimate = current["gb_per_hour"]
     room = "video: rate not measured yet"

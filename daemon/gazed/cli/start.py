@@ -30,10 +30,12 @@ def run(until_eof: bool, **chosen: Any) -> None:
     import logging
     import threading
 
+    from gazed.analysis import check_analysis
     from gazed.ports import check_ports
     from gazed.supervisor import Supervisor
 
     effective = read_config(**chosen)
+    check_analysis(effective)
     check_ports(effective.daemon)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-8s %(name)s: %(message)s")
     _look_for_devices(effective)
@@ -72,12 +74,13 @@ def demo(seconds: float, recordings: Path | None, as_json: bool) -> None:
 @json_option
 def bench(seconds: float, profile: str, rate: str | None, recordings: Path | None, as_json: bool) -> None:
     """Measure the daemon while it records: latency, CPU and memory of each process, drops."""
+    from gazed.analysis import without_analysis
     from gazed.bench import run_bench
 
     if rate is not None:
         profile = {"120": "simulated", "200": "simulated-200hz"}[rate]
     _end_on_sigterm()
-    config = read_config(None, profile, None, recordings, None, ())
+    config = without_analysis(read_config(None, profile, None, recordings, None, ()))
     result = run_bench(config, seconds, _say, keep=recordings is not None)
     if as_json:
         emit_json(result)

@@ -24,6 +24,7 @@ __all__ = ["FixationDetector", "Method", "fixation_datum", "is_gaze"]
 
 Method = Literal["2d gaze", "3d gaze"]
 
+_STATUS = "gazed.status"
 _MIN_SAMPLES = 3
 _EVERY_S = 1 / 30
 _ARGUMENTS = {
@@ -43,15 +44,17 @@ class FixationDetector:
     all gaze in the window has a ``gaze_point_3d``, else ``2d gaze``.
 
     Arguments: ``max_dispersion`` (degrees, 3), ``min_duration`` (ms, 300), ``confidence_threshold`` (0.6); for 2D gaze,
-    of the world camera, ``resolution`` ([1280, 720]) and one of ``intrinsics`` (a file) and ``camera`` (its name).
+    of the world camera, ``resolution`` ([1280, 720]) and one of ``intrinsics`` (a file) and ``camera`` (its name);
+    without any of them it is what ``gazed.status`` tells of it.
     """
 
-    topics: tuple[str, ...] = ("gaze.",)
+    topics: tuple[str, ...] = ("gaze.", _STATUS)
 
     def __init__(self, context: PluginContext, args: Mapping[str, Any]) -> None:
         numbers = read_numbers("Fixation_Detector", args, _ARGUMENTS, *_CAMERA_ARGUMENTS)
         self._camera_args = _checked({name: args[name] for name in _CAMERA_ARGUMENTS if name in args})
-        self._camera: Camera | None = _camera(self._camera_args) if "intrinsics" in args else None
+        self._told: Mapping[str, Any] = {}
+        self._camera: Camera | None = _camera(self._camera_args, {}) if "intrinsics" in args else None
         self._min_confidence = numbers["confidence_threshold"]
         self._length_s = numbers["min_duration"] / 1000
         self._context = context
@@ -64,8 +67,11 @@ class FixationDetector:
         self._fixations = self._unreadable = 0
 
     def on_message(self, message: Message) -> None:
-        """Take one gaze datum."""
+        """Take one gaze datum, or what is told of the world camera."""
         datum = message.payload
+        if message.topic == _STATUS:
+            self._on_status(datum)
+            return
         if not is_gaze(datum):
             self._unreadable += 1
             return
@@ -92,6 +98,15 @@ class FixationDetector:
                 "fixations", fixation_datum(self._fixations - 1, self._method, dispersion, self._history)
             )
         self._fixating = True
+
+    def _on_status(self, status: Mapping[str, Any]) -> None:
+        """Learn from the daemon which camera the world camera is, where the arguments do not say so."""
+        streams = status.get("streams")
+        world = streams.get("world") if isinstance(streams, Mapping) else None
+        if not self._camera_args and isinstance(world, Mapping) and world.get("info"):
+            told = {name: world.get(name) for name in ("device", "info")}
+            if told != self._told:
+                self._told, self._camera = told, None
 
     def _begin_anew_if_due(self, now: float) -> None:
         if not self._history:
@@ -123,7 +138,7 @@ class FixationDetector:
             point: Sequence[float] = datum["gaze_point_3d"]
             return point
         if self._camera is None:
-            self._camera = _camera(self._camera_args)
+            self._camera = _camera(self._camera_args, self._told)
         ray: Floats = self._camera.rays_of_norm(datum["norm_pos"])[0]
         return ray
 
@@ -190,16 +205,16 @@ def _checked(args: dict[str, Any]) -> dict[str, Any]:
     return args
 
 
-def _camera(args: Mapping[str, Any]) -> Camera:
-    """Return the world camera.
+def _camera(args: Mapping[str, Any], told: Mapping[str, Any]) -> Camera:
+    """Return the world camera by the arguments, else by what was told of it.
 
     Raises:
         CameraModelError: the file cannot be read, or does not know this resolution.
     """
     # Needs OpenCV, which 3D gaze does without.
-    from gazed_plugins.gaze.camera import default_camera, read_camera_file
+    from gazed_plugins.gaze.camera import camera_of_stream, default_camera, read_camera_file
 
     width, height = args.get("resolution", (1280, 720))
     if "intrinsics" in args:
         return read_camera_file(Path(args["intrinsics"]).expanduser(), width, height)
-    return default_camera(args.get("camera", ""), width, height)
+    return camera_of_stream(told) or default_camera(args.get("camera", ""), width, height)

@@ -6,6 +6,7 @@ positions have x right and y up, 0..1 over the image.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from gazed_plugins.gaze.errors import CameraModelError
 
-__all__ = ["Camera", "default_camera", "read_camera", "read_camera_file"]
+__all__ = ["Camera", "camera_of_stream", "default_camera", "read_camera", "read_camera_file"]
 
 Floats = NDArray[np.float64]
 
 _MAX_BYTES = 1 << 20
 _SIZES = {"radial": (4, 5, 8, 12, 14), "fisheye": (4,), "dummy": (4, 5, 8, 12, 14)}
 _DUMMY_FOCAL_PX = 1000.0
+_LARGEST_SIZE = 20_000
+_log = logging.getLogger(__name__)
 _SETTLED = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 200, 1e-12)
 # Two measured world cameras: fx, fy, cx, cy in px, then the distortion. Source: Pupil Core's camera models.
 _DEFAULTS: dict[tuple[str, int, int], tuple[Literal["radial", "fisheye"], tuple[float, ...], tuple[float, ...]]] = {
@@ -129,6 +132,27 @@ def default_camera(device: str, width: int, height: int) -> Camera:
         return Camera(_matrix(focal, focal, *middle), np.zeros(5), width, height, "dummy")
     kind, numbers, distortion = known
     return Camera(_matrix(*numbers), np.array(distortion), width, height, kind)
+
+
+def camera_of_stream(stream: Mapping[str, Any]) -> Camera | None:
+    """Return the camera of a stream as ``gazed.status`` has it: ``device``, and ``info`` with size and intrinsics.
+
+    ``None`` if the size of its images is not known. Intrinsics that are not well formed are left aside.
+    """
+    info = stream.get("info")
+    if not isinstance(info, Mapping):
+        return None
+    width, height, intrinsics = info.get("width"), info.get("height"), info.get("intrinsics")
+    for side in (width, height):
+        if type(side) is not int or not 0 < side <= _LARGEST_SIZE:
+            return None
+    if isinstance(intrinsics, Mapping):
+        try:
+            return read_camera(intrinsics, width, height)  # type: ignore[arg-type]
+        except CameraModelError as error:
+            _log.warning("the world camera's intrinsics are not used: %s", error.message)
+    device = stream.get("device") or info.get("device")
+    return default_camera(device if isinstance(device, str) else "", width, height)  # type: ignore[arg-type]
 
 
 def read_camera(intrinsics: Mapping[str, Any], width: int, height: int) -> Camera:

@@ -12,10 +12,10 @@ from gazed_bus.codec import Message
 from gazed_bus.errors import MessageError
 from gazed_plugins.errors import PluginArgument, PluginError
 from gazed_plugins.gaze.calibrator import Calibrator
-from gazed_plugins.gaze.camera import Camera, default_camera, read_camera
+from gazed_plugins.gaze.camera import Camera, camera_of_stream, default_camera
 from gazed_plugins.gaze.checks import is_number, is_pupil, pack, read_references, shown
 from gazed_plugins.gaze.choreography import CLASS_NAMES, KINDS, Mode, plan
-from gazed_plugins.gaze.errors import CameraModelError, ChoreographyRefused
+from gazed_plugins.gaze.errors import ChoreographyRefused
 from gazed_plugins.gaze.fitting import Worker, WorkerProcess
 from gazed_plugins.gaze.gazer_hmd import GazerHMD3D
 from gazed_plugins.gaze.live import LiveMapper
@@ -31,7 +31,6 @@ _MARKERS = "marker.circle"
 _NOTIFY = "notify."
 _ARGUMENTS = ("gazer", "choreography", "min_calibration_confidence", "calibration", "folder")
 _ASSUMED_SIZE = (1280, 720)
-_LARGEST_SIZE = 20_000
 _WARN_EVERY_S = 1.0
 _log = logging.getLogger(__name__)
 
@@ -191,7 +190,7 @@ class GazeMapper:
     def _on_markers(self, payload: Mapping[str, Any]) -> None:
         width, height = payload.get("width"), payload.get("height")
         if self._camera_key is None and (width, height) != (self._camera.width, self._camera.height):
-            self._see(None, "", width, height)
+            self._see({"info": {"width": width, "height": height}})
         self._calibrator.see_markers(payload)
 
     def _on_min_confidence(self, note: Mapping[str, Any]) -> None:
@@ -324,23 +323,15 @@ class GazeMapper:
         key = (info, world.get("device"))
         if key != self._camera_key:
             self._camera_key = key
-            device = world.get("device") or info.get("device")
-            self._see(info.get("intrinsics"), device, info.get("width"), info.get("height"))
+            self._see(world)
 
-    def _see(self, intrinsics: object, device: object, width: object, height: object) -> None:
+    def _see(self, world: Mapping[str, Any]) -> None:
         """Take what was told of the world camera; nonsense changes nothing."""
-        if not (_is_size(width) and _is_size(height)):
-            return
-        size = cast("tuple[int, int]", (width, height))
-        camera = default_camera(device if isinstance(device, str) else "", *size)
-        if isinstance(intrinsics, dict):
-            try:
-                camera = read_camera(intrinsics, *size)
-            except CameraModelError as error:
-                _log.warning("the world camera's intrinsics are not used: %s", error.message)
-        self._camera = camera
-        if self._live is not None:
-            self._live.look_through(camera)
+        camera = camera_of_stream(world)
+        if camera is not None:
+            self._camera = camera
+            if self._live is not None:
+                self._live.look_through(camera)
 
     # --- the rest ---------------------------------------------------------------------------------------------------
 
@@ -372,7 +363,3 @@ def _confidence(value: object) -> float:
     if not is_number(value) or not 0 <= cast("float", value) <= 1:
         raise PluginArgument(f"the least confidence for a calibration is a number from 0 to 1, got {shown(value)}")
     return float(cast("float", value))
-
-
-def _is_size(value: object) -> bool:
-    return type(value) is int and 0 < value <= _LARGEST_SIZE

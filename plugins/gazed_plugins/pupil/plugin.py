@@ -20,13 +20,14 @@ from gazed_plugins.plugin import PluginContext
 from gazed_plugins.pupil.detector import PupilDetector
 from gazed_plugins.pupil.images import gray_image
 from gazed_plugins.pupil.intrinsics import EyeCamera, eye_camera
-from gazed_plugins.pupil.settings import PROPERTY_NAMES_3D, PupilSettings, refuse_unknown
+from gazed_plugins.pupil.settings import CAMERA_ARGUMENTS, PROPERTY_NAMES_3D, PupilSettings, refuse_unknown
 
 __all__ = ["PupilDetectorPlugin"]
 
 _NOTIFICATIONS = "notify.pupil_detector."
+_STATUS = "gazed.status"
 _CLASSES = ("Detector2DPlugin", "Pye3DPlugin")
-_OWN_ARGUMENTS = ("eye", "camera", "intrinsics", "focal_length")
+_OWN_ARGUMENTS = ("eye", *CAMERA_ARGUMENTS)
 # A hiccup of the machine is caught up with; whoever is further behind is too slow.
 _WAITING_FRAMES = 4
 _TIMED_FRAMES = 400
@@ -37,16 +38,16 @@ class PupilDetectorPlugin:
     """Publishes ``pupil.N.2d`` and ``pupil.N.3d`` for the images of the camera of eye N; one process an eye.
 
     Arguments: ``eye`` (0 = right, 1 = left); of the camera one of ``focal_length`` (px), ``intrinsics`` (a file, or the
-    model itself as ``StreamInfo`` has it) and ``camera`` (its name, as "Pupil Cam2 ID0"); and the settings
-    ``detect_2d``, ``detect_3d``, ``gate``, ``every_nth``, ``roi`` ([min x, min y, max x, max y]),
-    ``is_long_term_model_frozen`` and ``properties`` (of the 2D detector).
+    model itself as ``StreamInfo`` has it) and ``camera`` (its name, as "Pupil Cam2 ID0"), without which it is what
+    ``gazed.status`` tells of the stream; and the settings ``detect_2d``, ``detect_3d``, ``gate``, ``every_nth``,
+    ``roi`` ([min x, min y, max x, max y]), ``is_long_term_model_frozen`` and ``properties`` (of the 2D detector).
 
     Obeys the notifications ``pupil_detector.set_enabled``, ``.set_roi``, ``.set_properties``,
     ``.broadcast_properties`` and ``.3d.reset_model`` of Pupil Capture, whose names for the two detectors are
     ``Detector2DPlugin`` and ``Pye3DPlugin``.
     """
 
-    topics: tuple[str, ...] = (_NOTIFICATIONS,)
+    topics: tuple[str, ...] = (_NOTIFICATIONS, _STATUS)
 
     def __init__(self, context: PluginContext, args: Mapping[str, Any]) -> None:
         settings = {name: value for name, value in args.items() if name not in _OWN_ARGUMENTS}
@@ -57,6 +58,8 @@ class PupilDetectorPlugin:
         if type(self._eye) is not int or not 0 <= self._eye <= 9:
             raise PluginArgument(f"eye is a number from 0 (right) and 1 (left) to 9, got {self._eye!r:.80}")
         self._args = dict(args)
+        self._learns = not any(name in args for name in CAMERA_ARGUMENTS)
+        self._told: dict[str, Any] | None = None if self._learns else {}
         self._camera_of((400, 400))
         self._context = context
         self._topic = frame_topic(f"eye{self._eye}")
@@ -101,6 +104,8 @@ class PupilDetectorPlugin:
         """Detect in an image, or obey a notification."""
         if message.topic.startswith(_NOTIFICATIONS):
             self._on_notification(message.topic.removeprefix(_NOTIFICATIONS), message.payload)
+        elif message.topic == _STATUS and self._learns:
+            self._on_status(message.payload)
         elif message.topic == self._topic and self._listening:
             self._on_frame(message)
 
@@ -129,13 +134,7 @@ class PupilDetectorPlugin:
         """Return the detector; a camera that delivers another image size gets a new one."""
         if self._detector is None or self._detector.camera.resolution != resolution:
             camera = self._camera_of(resolution)
-            if camera.origin == "assumed":
-                _log.warning(
-                    "eye %d: nothing is known of this camera, its focal length is taken to be %.0f px; 3D data will be"
-                    " as wrong as that is (give focal_length, intrinsics or camera)",
-                    self._eye,
-                    camera.focal_length,
-                )
+            self._warn_of(camera)
             try:
                 self._settings.check_roi(resolution)
             except PluginArgument as error:
@@ -143,6 +142,38 @@ class PupilDetectorPlugin:
                 self._settings = self._settings.updated({"roi": None})
             self._detector = PupilDetector(self._eye, camera, self._settings)
         return self._detector
+
+    def _warn_of(self, camera: EyeCamera) -> None:
+        """Warn of a camera that is assumed, once everything was heard that there is to hear of it."""
+        if camera.origin == "assumed" and self._told is not None:
+            _log.warning(
+                "eye %d: nothing is known of this camera, its focal length is taken to be %.0f px; 3D data will be"
+                " as wrong as that is (give focal_length or intrinsics)",
+                self._eye,
+                camera.focal_length,
+            )
+
+    def _on_status(self, status: Mapping[str, Any]) -> None:
+        """Learn from the daemon which camera it is; of another one the detector begins anew."""
+        streams = status.get("streams")
+        stream = streams.get(f"eye{self._eye}") if isinstance(streams, Mapping) else None
+        info = stream.get("info") if isinstance(stream, Mapping) else None
+        if not isinstance(stream, Mapping) or not isinstance(info, Mapping):
+            return
+        model, device = info.get("intrinsics"), stream.get("device")
+        told: dict[str, Any] = {"intrinsics": model} if isinstance(model, Mapping) else {}
+        if isinstance(device, str):
+            told["camera"] = device
+        if told == self._told:
+            return
+        self._args = {"eye": self._eye, **told}
+        self._told = told
+        if self._detector is not None:
+            camera = self._camera_of(self._detector.camera.resolution)
+            if camera == self._detector.camera:
+                self._warn_of(camera)
+            else:
+                self._detector = None
 
     def _on_notification(self, subject: str, notification: Mapping[str, Any]) -> None:
         eye = notification.get("id" if subject == "3d.reset_model" else "eye_id")

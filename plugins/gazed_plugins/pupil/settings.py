@@ -13,8 +13,10 @@ from typing import Any
 
 from gazed_plugins.errors import PluginArgument
 
-__all__ = ["PROPERTY_NAMES_3D", "Properties2D", "PupilSettings", "refuse_unknown"]
+__all__ = ["CAMERA_ARGUMENTS", "PROPERTY_NAMES_3D", "Properties2D", "PupilSettings", "refuse_unknown"]
 
+CAMERA_ARGUMENTS = ("camera", "intrinsics", "focal_length")
+"""What ``Pupil_Detector`` may be told of the eye's camera, beside the settings."""
 PROPERTY_NAMES_3D = ("is_long_term_model_frozen",)
 # Beyond these the 2D engine ends the process, or does not return.
 _RANGES_2D = {"blur_size": (0, 99), "contour_size_min": (1, 4096)}
