@@ -226,5 +226,6 @@ def test_the_window_knows_its_dispersion(places: list[float], length: int) -> No
         rows = np.array([direction(each) for each in places[max(0, index + 1 - length) : index + 1]])
         if index % 50 == 0 or index == len(places) - 1:
             wanted = dispersion_deg(rows)
-            assert window.dispersion_deg() == pytest.approx(wanted, abs=1e-6)
-            assert window.is_close == (wanted < 3.0) or abs(wanted - 3.0) < 1e-6
+            # What the arc cosine makes of the last bit of 1.
+            assert window.dispersion_deg() == pytest.approx(wanted, abs=2e-6)
+            assert window.is_close == (wanted < 3.0) or abs(wanted - 3.0) < 2e-6
