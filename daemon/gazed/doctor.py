@@ -18,6 +18,7 @@ from typing import Literal
 import msgspec
 
 from gazed.config import Config, config_root
+from gazed.errors import DaemonError
 from gazed.ports import try_port
 from gazed.sources import StreamPlan, controller_loads, plan_streams, refuse_ambiguous
 from gazed_bus.rundir import RunDir
@@ -34,6 +35,7 @@ __all__ = [
     "check_recordings",
     "check_streams",
     "examine",
+    "require_detectors",
 ]
 
 _EXTRAS = {"uvc": ("pupil-labs-uvc",), "audio": ("sounddevice",)}
@@ -94,6 +96,17 @@ def check_library(
 def check_detectors(*, needed: bool = False) -> Check:
     """Check that what pupil detection and calibration compute with is installed."""
     return check_extra("detect", ("pupil-detectors", "pye3d", "scipy"), needed=needed)
+
+
+def require_detectors() -> None:
+    """Go on only where detection and calibration can be computed.
+
+    Raises:
+        DaemonError: a package is missing; the hint installs it.
+    """
+    found = check_detectors()
+    if found.state != "ok":
+        raise DaemonError(f"this needs gazed[detect], but {found.found}", hint=found.mend)
 
 
 def check_extra(extra: str, distributions: tuple[str, ...], *, needed: bool = False) -> Check:

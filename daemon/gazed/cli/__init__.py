@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 
+from gazed.cli.calibrate import calibrate, validate
 from gazed.cli.configuration import config
 from gazed.cli.diagnose import devices, doctor, version
 from gazed.cli.folders import info, repair, verify
 from gazed.cli.live import record, status
+from gazed.cli.offline import detect, map_gaze
 from gazed.cli.output import ErrorReporting
 from gazed.cli.start import bench, demo, run
 
@@ -31,5 +33,8 @@ def main() -> None:
     """Capture, time-stamp and record eye trackers: a recording you can believe."""
 
 
-for _command in (demo, run, status, record, info, verify, repair, devices, doctor, config, bench, version):
+for _command in (
+    demo, run, status, record, calibrate, validate, info, verify, repair, detect, map_gaze, devices, doctor, config,
+    bench, version,
+):  # fmt: skip
     main.add_command(_command)

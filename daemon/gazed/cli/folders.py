@@ -10,7 +10,7 @@ import click
 
 from gazed.cli.output import emit_json, finish, json_option
 
-__all__ = ["info", "repair", "verify"]
+__all__ = ["folder_argument", "info", "repair", "verify"]
 
 _DAMAGED = 6
 
@@ -24,11 +24,11 @@ def _existing(_context: click.Context, _parameter: click.Parameter, folder: Path
     return folder
 
 
-_folder = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path), callback=_existing)
+folder_argument = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path), callback=_existing)
 
 
 @click.command()
-@_folder
+@folder_argument
 @json_option
 def info(folder: Path, as_json: bool) -> None:
     """Show what is in a recording."""
@@ -55,7 +55,7 @@ def info(folder: Path, as_json: bool) -> None:
 
 
 @click.command()
-@_folder
+@folder_argument
 @click.option("--quick", is_flag=True, help="Do not decode the videos: packets, times and checksums only.")
 @json_option
 def verify(folder: Path, quick: bool, as_json: bool) -> None:
@@ -76,7 +76,7 @@ def verify(folder: Path, quick: bool, as_json: bool) -> None:
 
 
 @click.command()
-@_folder
+@folder_argument
 @json_option
 def repair(folder: Path, as_json: bool) -> None:
     """Complete a recording that was torn by a crash. Changes nothing in a healthy one."""

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gazed.cli.output import connection_options, emit_json, json_option
+from gazed.cli.output import connection_options, emit_json, json_option, reached
 
 if TYPE_CHECKING:
     from rich.console import Group
-
-    from gazed_bus.remote import Remote
 
 __all__ = ["record", "status"]
 
@@ -64,7 +60,7 @@ def record() -> None:
 def start(name: str, no_eyes: bool, mode: Any, infos: tuple[str, ...], address: str, port: int, as_json: bool) -> None:
     """Start a recording, in the session NAME if given. Returns when every stream is on disk."""
     user_info = dict(_pair(text) for text in infos)
-    with _reached(address, port) as remote:
+    with reached(address, port) as remote:
         started = remote.start(name, record_eye=not no_eyes, user_info=user_info or None, mode=mode)
     _show(started, as_json, f"recording to {started.rec_path}")
 
@@ -75,7 +71,7 @@ def start(name: str, no_eyes: bool, mode: Any, infos: tuple[str, ...], address: 
 @json_option
 def stop(timeout: float, address: str, port: int, as_json: bool) -> None:
     """Stop the recording. Returns when its files are complete."""
-    with _reached(address, port) as remote:
+    with reached(address, port) as remote:
         stopped = remote.stop(timeout)
     _show(stopped, as_json, f"recorded {stopped.rec_path}")
 
@@ -88,19 +84,9 @@ def stop(timeout: float, address: str, port: int, as_json: bool) -> None:
 @json_option
 def annotate(label: str, duration: float, timestamp: float | None, address: str, port: int, as_json: bool) -> None:
     """Put LABEL into the recording. Returns when it is on disk."""
-    with _reached(address, port) as remote:
+    with reached(address, port) as remote:
         acknowledged = remote.annotate(label, timestamp=timestamp, duration=duration)
     _show(acknowledged, as_json, f"annotated {label!r}")
-
-
-@contextlib.contextmanager
-def _reached(address: str, port: int) -> Iterator[Remote]:
-    """Find out quickly whether anybody answers: a stop may otherwise wait for a minute."""
-    from gazed_bus.remote import Remote
-
-    with Remote(address, port) as remote:
-        remote.time()
-        yield remote
 
 
 def _pair(text: str) -> tuple[str, str]:

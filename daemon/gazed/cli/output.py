@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import json
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from gazed_timesync import GazedError
 
-__all__ = ["ErrorReporting", "connection_options", "emit_json", "finish", "json_option"]
+if TYPE_CHECKING:
+    from gazed_bus.remote import Remote
+
+__all__ = ["ErrorReporting", "connection_options", "emit_json", "finish", "json_option", "reached"]
 
 _KEY = "gazed.json"
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -38,6 +42,20 @@ def connection_options(command: _Command) -> _Command:
     """Add ``--address`` and ``--port``: which daemon to talk to."""
     command = click.option("--port", type=click.IntRange(1, 65535), default=50020, show_default=True)(command)
     return click.option("--address", default="127.0.0.1", show_default=True, help="Where the daemon runs.")(command)
+
+
+@contextlib.contextmanager
+def reached(address: str, port: int) -> Iterator[Remote]:
+    """Talk to a daemon, after finding out quickly whether anybody answers: a request may otherwise wait for a minute.
+
+    Raises:
+        NotReachable: nobody does.
+    """
+    from gazed_bus.remote import Remote
+
+    with Remote(address, port) as remote:
+        remote.time()
+        yield remote
 
 
 def emit_json(value: Mapping[str, Any]) -> None:

@@ -18,12 +18,12 @@ __all__ = ["CalibrationFailed", "CameraModelError", "ChoreographyRefused", "Unkn
 
 
 class CalibrationFailed(PluginError):
-    """No gazer could be fitted to the data of a calibration."""
+    """No gazer could be fitted to the data of a calibration, or a validation came to nothing."""
 
     code = "calibration-failed"
 
-    def __init__(self, reason: str, *, hint: str = "") -> None:
-        super().__init__(f"calibration failed: {reason}", hint=hint)
+    def __init__(self, reason: str, *, hint: str = "", what: str = "calibration") -> None:
+        super().__init__(f"{what} failed: {reason}", hint=hint)
         self.reason = reason
 
     def as_dict(self) -> dict[str, str]:

@@ -7,6 +7,8 @@ screen are sent as references: gaze is then mapped onto the screen itself, for a
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -141,6 +143,7 @@ class ScreenWindow:
 
     def __init__(self, name: str = "gazed") -> None:
         self._name = name
+        _try_window()
         try:
             cv2.namedWindow(name, cv2.WINDOW_NORMAL)
             cv2.setWindowProperty(name, cv2.WND_PROP_FULLSCREEN, cv2.WINDOW_FULLSCREEN)
@@ -190,6 +193,21 @@ def calibrate_on_screen(remote: Remote, targets: Targets, window: Window) -> dic
         return _await(heard, ("accuracy.result",), _RESULT_S)
 
 
+def _try_window() -> None:
+    """Open a window in another process: without a screen, the library ends the process that tries.
+
+    Raises:
+        ChoreographyRefused: there is no screen.
+    """
+    code = "import cv2; cv2.namedWindow('gazed'); cv2.waitKey(1)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise ChoreographyRefused(
+            f"no window can be opened: {said[0]}", hint="run it on the machine with the screen, in its session"
+        )
+
+
 def _await(heard: Subscriber, subjects: Sequence[str], seconds: float) -> dict[str, Any]:
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
@@ -198,7 +216,8 @@ def _await(heard: Subscriber, subjects: Sequence[str], seconds: float) -> dict[s
         if message and subject in subjects:
             return message.payload
         if message and subject in ("calibration.failed", "validation.failed"):
-            raise CalibrationFailed(str(message.payload.get("reason")), hint=str(message.payload.get("hint", "")))
+            reason, hint = str(message.payload.get("reason")), str(message.payload.get("hint", ""))
+            raise CalibrationFailed(reason, hint=hint, what=subject.partition(".")[0])
     raise ChoreographyRefused(
         f"nothing was heard of {' or '.join(subjects)} within {seconds:g} s",
         hint="is the plugin Gaze_Mapper enabled, and does nothing else calibrate? See: gazed status",

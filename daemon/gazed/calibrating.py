@@ -1,0 +1,113 @@
+"""Calibrating with a running daemon: each step returns when the gaze mapper has done it, or said why not."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+from gazed.errors import DaemonError
+from gazed_bus.client import Subscriber
+from gazed_bus.errors import RequestRefused
+from gazed_bus.remote import Remote
+from gazed_plugins.gaze.errors import CalibrationFailed, UnknownCalibration
+
+__all__ = ["Mode", "begin", "finish", "load", "require_mapper"]
+
+Mode = Literal["calibration", "validation"]
+
+_ANSWER_S = 3.0
+_RESULT_S = 130.0
+_SUBJECTS = ("notify.calibration.", "notify.validation.", "notify.accuracy.result")
+_HMD = "GazerHMD3D"
+
+
+def require_mapper(remote: Remote) -> None:
+    """Make sure that there is somebody who calibrates.
+
+    Raises:
+        DaemonError: the gaze mapper does not run.
+    """
+    state = remote.status()["processes"].get("gaze", {}).get("state", "not enabled")
+    if state != "ready":
+        hint = "gazed status shows why" if state != "not enabled" else (
+            "start the daemon with --set pupil.enabled=true --set gaze.enabled=true"
+        )  # fmt: skip
+        raise DaemonError(f"the daemon's gaze mapper is {state}", hint=hint)
+
+
+def begin(remote: Remote, mode: Mode, **fields: Any) -> None:
+    """Start to collect; ``fields`` are ``choreography``, ``gazer`` and ``name``, for this run only.
+
+    Raises:
+        DaemonError: there is no gaze mapper.
+        CalibrationFailed: it refuses, and says why.
+        RequestRefused: it did not start, as something else is being collected.
+    """
+    require_mapper(remote)
+    with remote.subscribe(*_SUBJECTS) as heard:
+        remote.notify(f"{mode}.should_start", **fields)
+        if _await(heard, _ANSWER_S, f"{mode}.started") is None:
+            raise RequestRefused(
+                f"the {mode} did not start", reason="busy", hint=f"does another one run? gazed {_command(mode)} stop"
+            )
+
+
+def finish(remote: Remote, mode: Mode) -> dict[str, Any]:
+    """End the collecting, and return what was computed: the notification ``accuracy.result``.
+
+    Of a head-mounted display no accuracy can be told: the notification is ``calibration.successful``.
+
+    Raises:
+        DaemonError: there is no gaze mapper, or it gives no answer.
+        CalibrationFailed: nothing came of it; the reason is the mapper's.
+        RequestRefused: nothing is being collected.
+    """
+    require_mapper(remote)
+    with remote.subscribe(*_SUBJECTS) as heard:
+        remote.notify(f"{mode}.should_stop")
+        if _await(heard, _ANSWER_S, "calibration.stopped", "validation.stopped") is None:
+            raise RequestRefused(
+                f"no {mode} is running", reason="not-calibrating", hint=f"gazed {_command(mode)} start"
+            )
+        result = _await(heard, _RESULT_S, "calibration.successful", "accuracy.result")
+        if result and result["subject"] == "calibration.successful" and result["gazer_class_name"] != _HMD:
+            result = _await(heard, _ANSWER_S, "accuracy.result")
+        if result is None:
+            raise DaemonError(f"the {mode} gave no result within {_RESULT_S:g} s", hint="see the daemon's log")
+        return result
+
+
+def load(remote: Remote, name: str) -> dict[str, Any]:
+    """Map with a stored calibration from now on; return the notification ``calibration.loaded``.
+
+    Raises:
+        DaemonError: there is no gaze mapper, or it gives no answer.
+        UnknownCalibration: the daemon's machine has none of that name.
+    """
+    require_mapper(remote)
+    with remote.subscribe(*_SUBJECTS) as heard:
+        remote.notify("calibration.should_load", name=name)
+        try:
+            loaded = _await(heard, _ANSWER_S, "calibration.loaded")
+        except CalibrationFailed as error:
+            raise UnknownCalibration(error.reason, hint=error.hint) from error
+        if loaded is None:
+            raise DaemonError(f"the gaze mapper did not answer within {_ANSWER_S:g} s", hint="gazed status")
+        return loaded
+
+
+def _await(heard: Subscriber, seconds: float, *subjects: str) -> dict[str, Any] | None:
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        message = heard.receive(left)
+        subject = message.payload.get("subject") if message else None
+        if message and subject in subjects:
+            return message.payload
+        if message and subject and subject in ("calibration.failed", "validation.failed"):
+            reason, hint = str(message.payload.get("reason")), str(message.payload.get("hint", ""))
+            raise CalibrationFailed(reason, hint=hint, what=subject.partition(".")[0])
+    return None
+
+
+def _command(mode: Mode) -> str:
+    return {"calibration": "calibrate", "validation": "validate"}[mode]

@@ -1,0 +1,137 @@
+"""The commands for pupils and gaze: with a daemon that has them, with one that has not, and on recordings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+pytest.importorskip("pye3d.detector_3d")
+pytest.importorskip("pupil_detectors")
+
+from gazed.cli import main
+from gazed.testing import pid_of, small_daemon, wait_for
+from gazed.trial import Trial
+from gazed_recorder.testing import make_recording
+
+EYE = {"width": 192, "height": 192, "seconds": 6}
+WORLD = {"width": 640, "height": 360, "seconds": 6}
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def one_object(result: Result) -> dict[str, Any]:
+    assert result.stdout.count("\n") == 1, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("gaze")
+
+
+@pytest.fixture(scope="module")
+def daemon(folder: Path) -> Iterator[Trial]:
+    more = {
+        "pupil": {"enabled": True, "options": {"every_nth": 2}},
+        "gaze": {"enabled": True, "gazer": "Gazer2D", "folder": str(folder / "calibrations")},
+    }
+    with small_daemon(folder / "recordings", more=more, world=WORLD, eye0=EYE, eye1=EYE) as trial:
+        for name in ("gaze", "marker", "pupil0", "pupil1"):
+            pid_of(trial, name)
+        yield trial
+
+
+@pytest.fixture(scope="module")
+def recording(daemon: Trial, folder: Path) -> Path:
+    """A recording with a calibration and a validation, made with the commands."""
+    port = ("--port", daemon.port)
+    made = Path(daemon.remote.start("commands").rec_path)
+
+    def collected(mode: str, references: int) -> bool:
+        gaze = daemon.remote.status()["plugins"]["gaze"]
+        return bool(gaze["collecting"] == mode and gaze["references"] > references)
+
+    started = run("calibrate", "start", "--name", "mine", *port)
+    assert (started.exit_code, started.stdout) == (0, "calibration started\n")
+    again = run("calibrate", "start", *port, "--json")
+    assert (again.exit_code, one_object(again)["error"]["code"]) == (3, "refused")
+    wait_for(lambda: collected("calibration", 90))
+    fitted = one_object(run("calibrate", "stop", *port, "--json"))
+    assert (fitted["name"], fitted["gazer_class_name"]) == ("mine", "Gazer2D")
+    assert fitted["accuracy"]["degrees"] < 5
+    assert run("validate", "start", *port).exit_code == 0
+    wait_for(lambda: collected("validation", 30))
+    measured = run("validate", "stop", *port)
+    assert measured.exit_code == 0, measured.output
+    assert "accuracy: " in measured.stdout
+    daemon.remote.stop()
+    return made
+
+
+def test_calibrations_are_stored_listed_and_used(daemon: Trial, recording: Path, folder: Path) -> None:
+    (listed,) = one_object(run("calibrate", "list", "--folder", folder / "calibrations", "--json"))["calibrations"]
+    assert (listed["name"], listed["recording"]) == ("mine", str(recording))
+    assert "mine" in run("calibrate", "list", "--folder", folder / "calibrations").stdout
+    used = run("calibrate", "use", "mine", "--port", daemon.port)
+    assert (used.exit_code, used.stdout) == (0, "gaze is mapped with mine (Gazer2D)\n")
+    unknown = run("calibrate", "use", "mini", "--port", daemon.port, "--json")
+    assert (unknown.exit_code, one_object(unknown)["error"]["hint"]) == (2, "did you mean 'mine'?")
+
+
+def test_nothing_to_stop_and_what_the_mapper_refuses(daemon: Trial) -> None:
+    stopped = run("validate", "stop", "--port", daemon.port)
+    assert (stopped.exit_code, stopped.stderr.splitlines()[-1]) == (3, "hint: gazed validate start")
+    refused = run("calibrate", "start", "--gazer", "Gazer9", "--port", daemon.port)
+    assert refused.exit_code == 1
+    assert "Gazer9" in refused.stderr
+
+
+def test_pupils_and_gaze_of_a_recording_anew(recording: Path) -> None:
+    found = one_object(run("detect", recording, "--json"))
+    assert set(found["eyes"]) == {"eye0", "eye1"}
+    assert all(eye["detected"] == eye["frames"] > 100 for eye in found["eyes"].values())
+    kept = run("detect", recording)
+    assert kept.exit_code == 0
+    assert "--redetect replaces them" in kept.stdout
+    mapped = one_object(run("map", recording, "--json"))
+    assert mapped["source"] == "offline_data/offline_pupil.pldata"
+    assert mapped["gaze"] > 100
+    assert Path(mapped["path"]).is_file()
+    text = run("map", recording, "--gazer", "Gazer2D")
+    assert text.exit_code == 0, text.output
+    assert "in validation 1 of the recording" in text.stdout
+    unknown = run("map", recording, "--calibration", "none", "--folder", recording)
+    assert (unknown.exit_code, unknown.stderr.splitlines()[-1]) == (2, "hint: see: gazed calibrate list")
+
+
+def test_a_daemon_without_a_mapper_says_how_to_get_one(tmp_path: Path) -> None:
+    with small_daemon(tmp_path) as bare:
+        refused = run("calibrate", "start", "--port", bare.port, "--json")
+        assert refused.exit_code == 1
+        error = one_object(refused)["error"]
+        assert "not enabled" in error["message"]
+        assert "--set gaze.enabled=true" in error["hint"]
+
+
+def test_a_recording_without_eyes_and_one_without_pupils(tmp_path: Path) -> None:
+    empty = run("detect", make_recording(tmp_path / "a", streams=("world",)), "--json")
+    assert (empty.exit_code, one_object(empty)["error"]["code"]) == (1, "plugin")
+    blind = run("map", make_recording(tmp_path / "b"))
+    assert blind.exit_code == 2
+    assert "holds no calibration" in blind.stderr
+
+
+def test_without_a_screen_there_is_no_window(daemon: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    refused = run("calibrate", "screen", "--port", daemon.port)
+    assert refused.exit_code == 1
+    assert "no window can be opened" in refused.stderr
