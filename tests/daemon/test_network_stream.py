@@ -100,6 +100,8 @@ def test_pushed_frames_are_recorded_at_the_times_of_their_sender(sender: Sender,
         before = daemon.remote.status()["streams"]["world"]["written"]
         wait_for(lambda: daemon.remote.status()["streams"]["world"]["written"] > before + 100)
         daemon.remote.stop()
+    sender.done.set()
+    sender.join()
     assert verify(folder).problems == []
     report = Manifest.load(folder).streams["world"]
     stamps = np.load(folder / "world_timestamps.npy")
