@@ -7,13 +7,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from gazed.analysis import plan_analysis
+from gazed.config import Config
 from gazed.errors import StartFailed
 from gazed_bus.errors import NotReachable, RequestRefused
 from gazed_bus.remote import Remote
 
-__all__ = ["wait_until_streaming"]
+__all__ = ["wait_until_computing", "wait_until_streaming"]
 
 _POLL_S = 0.05
+_LOAD_S = 60.0
 
 
 def wait_until_streaming(
@@ -40,3 +43,22 @@ def wait_until_streaming(
             waiting = ", ".join(late) or "there are no streams yet"
         time.sleep(_POLL_S)
     raise StartFailed(f"not ready after {timeout:g} s: {waiting}", hint="gazed doctor")
+
+
+def wait_until_computing(remote: Remote, config: Config) -> None:
+    """Return as soon as every pupil detector detects and every other plugin that runs from the start is ready.
+
+    Raises:
+        StartFailed: it took too long; the message says what is missing.
+    """
+    deadline = time.monotonic() + _LOAD_S
+    wanted = {*plan_analysis(config, config.enabled_streams), *config.plugins.start}
+    late = sorted(wanted)
+    while late:
+        # A machine that is busy with loading all of them may not answer at once.
+        with contextlib.suppress(NotReachable):
+            plugins = remote.status()["plugins"]
+            late = [name for name in sorted(wanted) if not plugins.get(name, {}).get("detected", name in plugins)]
+        if late and time.monotonic() > deadline:
+            raise StartFailed(f"not ready after {_LOAD_S:g} s: {', '.join(late)}", hint="gazed status shows why")
+        time.sleep(_POLL_S)

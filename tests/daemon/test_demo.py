@@ -1,5 +1,6 @@
 """The demonstration and the measurement: real daemons, real recordings, the fixed keys."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -45,6 +46,11 @@ def test_demo_records_verifies_and_knows_the_truth(tmp_path):
     for name in ("world", "eye0", "eye1"):
         truth = np.load(folder / "truth" / f"{name}_truth.npy")
         assert np.array_equal(truth["timestamp"], recording.timestamps(name))
+    if importlib.util.find_spec("pye3d"):
+        assert result["accuracy"]["gazer"] == "Gazer3D"
+        assert result["accuracy"]["pupil_error_px_median"] < 0.5
+        assert 0 < result["accuracy"]["gaze_error_deg_median"] <= result["accuracy"]["gaze_error_deg_p95"]
+        assert {"pupil", "gaze", "notify"} <= set(recording.logs)
     assert [annotation["label"] for annotation in recording.annotations()] == ["half time"]
     clicks = np.concatenate([block.timestamp + loud(block.samples) / 48_000 for block in recording.sound()])
     assert len(clicks)
@@ -54,7 +60,7 @@ def test_demo_records_verifies_and_knows_the_truth(tmp_path):
 def test_demo_that_is_terminated_leaves_no_process_behind(tmp_path):
     with start("demo", "--seconds", "60", "--recordings", str(tmp_path)) as demo:
         for line in demo.stderr:
-            if line.startswith("recording"):
+            if line.startswith(("calibrating", "recording")):
                 break
         children = psutil.Process(demo.pid).children(recursive=True)
         demo.send_signal(signal.SIGTERM)
@@ -70,7 +76,7 @@ def test_demo_that_is_killed_leaves_a_whole_recording_and_no_process(tmp_path):
     environment = {**os.environ, "TMPDIR": str(temporary)}
     folder = tmp_path / "recordings" / "demo" / "000"
     with start("demo", "--seconds", "60", "--recordings", str(tmp_path / "recordings"), env=environment) as demo:
-        wait_for(lambda: (folder / "manifest.json").exists() and Manifest.load(folder).streams["world"].written)
+        wait_for(lambda: (folder / "manifest.json").exists() and Manifest.load(folder).streams["world"].written, 60)
         children = psutil.Process(demo.pid).children(recursive=True)
         demo.kill()
     assert len(children) >= 5

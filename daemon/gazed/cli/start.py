@@ -49,7 +49,7 @@ def run(until_eof: bool, **chosen: Any) -> None:
 @click.option("--recordings", type=click.Path(path_type=Path), help="Folder for recordings.")
 @json_option
 def demo(seconds: float, recordings: Path | None, as_json: bool) -> None:
-    """Record the simulated wearer: the whole daemon, for ten seconds, verified."""
+    """Calibrate and record the simulated wearer: the whole daemon, verified and held against the truth."""
     from gazed.demo import run_demo
 
     _end_on_sigterm()
@@ -61,6 +61,8 @@ def demo(seconds: float, recordings: Path | None, as_json: bool) -> None:
         _show_streams(result["streams"])
         for problem in result["problems"]:
             click.echo(f"problem: {problem}")
+        if result["accuracy"]:
+            _show_truth(result["accuracy"])
         click.echo(f"{'verified' if result['verified'] else 'NOT verified'}: {result['recording']}")
     dropped = sum(stream["dropped"] for stream in result["streams"].values())
     finish(0 if result["verified"] and not dropped else _DAMAGED)
@@ -147,6 +149,14 @@ def _show_streams(streams: dict[str, dict[str, Any]]) -> None:
         counts = (str(stream[key]) for key in ("received", "written", "dropped"))
         table.add_row(escape(name), *counts, f"{stream['fps']:.2f}")
     Console().print(table)
+
+
+def _show_truth(accuracy: dict[str, Any]) -> None:
+    click.echo(f"pupil: {accuracy['pupil_error_px_median']:.2f} px from the truth (median)")
+    click.echo(
+        f"gaze by {accuracy['gazer']}: {accuracy['gaze_error_deg_median']:.2f} degrees from the truth (median; "
+        f"95 % within {accuracy['gaze_error_deg_p95']:.2f}), where it is confident: {accuracy['gaze_confident']:.0%}"
+    )
 
 
 def _show_figures(result: dict[str, Any]) -> None:
