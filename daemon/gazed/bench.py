@@ -17,15 +17,19 @@ import numpy as np
 import numpy.typing as npt
 import psutil  # type: ignore[import-untyped]
 
+from gazed.calibrating import begin, finish
 from gazed.config import Config
 from gazed.errors import DaemonError
 from gazed.summary import recorded_frames, stream_figures
 from gazed.trial import Trial
-from gazed_bus.frame import frame_topic
+from gazed.waiting import wait_until_computing
+from gazed_bus.remote import Remote
 from gazed_recorder.layout import video_parts
+from gazed_recorder.reader import Recording
 
 __all__ = ["run_bench"]
 
+_CALIBRATE_S = 10.0
 _SUBSCRIBER_START_S = 15.0
 _SUBSCRIBER_END_S = 20.0
 
@@ -38,6 +42,10 @@ def run_bench(config: Config, seconds: float, say: Callable[[str], None], *, kee
     core over the recording, ``pss_mb`` the proportional share of memory at its end (1 MB = 1,000,000 bytes).
     The recording is deleted afterwards unless ``keep``.
 
+    With ``[gaze]`` switched on, pupils and gaze are measured in place of frames, after a calibration; the latency of
+    gaze is that since the newest frame it rests on. ``detection`` then counts, for each eye, the recorded ``frames``,
+    those ``detected``, and what its detector passed over or lost since the start of the daemon.
+
     Raises:
         GazedError: the daemon did not start, or refused.
     """
@@ -45,9 +53,15 @@ def run_bench(config: Config, seconds: float, say: Callable[[str], None], *, kee
         if not keep:
             recorder = msgspec.structs.replace(config.recorder, root=str(Path(scratch) / "recordings"))
             config = msgspec.structs.replace(config, recorder=recorder)
+        stored = str(Path(scratch) / "calibrations")
+        config = msgspec.structs.replace(config, gaze=msgspec.structs.replace(config.gaze, folder=stored))
+        topics = ["pupil.", "gaze."] if config.gaze.enabled else ["frame."]
         arrivals = Path(scratch) / "arrivals.npz"
         say("starting the daemon")
-        with Trial(config) as trial, _subscriber(trial.port, arrivals):
+        with Trial(config) as trial, _subscriber(trial.port, arrivals, topics):
+            if config.gaze.enabled:
+                say(f"calibrating for {_CALIBRATE_S:g} s")
+                _calibrate(trial.remote, config)
             processes = _processes(trial)
             say(f"recording {seconds:g} s")
             folder = Path(trial.remote.start("bench").rec_path)
@@ -56,7 +70,9 @@ def run_bench(config: Config, seconds: float, say: Callable[[str], None], *, kee
             after, took = _cpu_seconds(processes), time.monotonic() - began
             pss = {name: round(process.memory_full_info().pss / 1e6, 1) for name, process in processes.items()}
             trial.remote.stop()
+            plugins = trial.remote.status()["plugins"]
         latency, since_exposure = _latencies(folder, arrivals)
+        detection = {"detection": _detection(folder, plugins)} if config.pupil.enabled else {}
         return {
             "seconds": seconds,
             "recording": str(folder) if keep else None,
@@ -65,12 +81,35 @@ def run_bench(config: Config, seconds: float, say: Callable[[str], None], *, kee
             "since_exposure_ms": since_exposure,
             "cpu_percent": {name: round((after[name] - before[name]) / took * 100, 1) for name in processes},
             "pss_mb": pss,
+            **detection,
         }
 
 
+def _calibrate(remote: Remote, config: Config) -> None:
+    wait_until_computing(remote, config)
+    begin(remote, "calibration")
+    time.sleep(_CALIBRATE_S)
+    finish(remote, "calibration")
+
+
+def _detection(folder: Path, plugins: dict[str, Any]) -> dict[str, dict[str, int]]:
+    recording = Recording(folder)
+    seen: dict[int, set[float]] = {}
+    for pupil in recording.data("pupil") if "pupil" in recording.logs else ():
+        seen.setdefault(pupil["id"], set()).add(pupil["timestamp"])
+    counts = {}
+    for stream in (stream for stream in recording.streams if stream.startswith("eye")):
+        eye, frames = int(stream[3:]), recording.timestamps(stream).tolist()
+        stats = plugins.get(f"pupil{eye}", {})
+        passed_over = {name: stats.get(name, 0) for name in ("behind", "lost")}
+        detected = sum(stamp in seen.get(eye, ()) for stamp in frames)
+        counts[stream] = {"frames": len(frames), "detected": detected, **passed_over}
+    return counts
+
+
 @contextlib.contextmanager
-def _subscriber(port: int, file: Path) -> Iterator[None]:
-    command = [sys.executable, "-m", "gazed.latency", str(port), str(file)]
+def _subscriber(port: int, file: Path, topics: list[str]) -> Iterator[None]:
+    command = [sys.executable, "-m", "gazed.latency", str(port), str(file), *topics]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None  # noqa: S101 - both are pipes
         assert process.stdout is not None  # noqa: S101
@@ -96,20 +135,22 @@ def _cpu_seconds(processes: dict[str, psutil.Process]) -> dict[str, float]:
 
 
 def _latencies(folder: Path, arrivals: Path) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
-    """Match received frames with recorded ones by their timestamp, which is the same float64 on both ways."""
-    latency, since_exposure = {}, {}
+    """Match what was received with recorded frames by their timestamp, which is the same float64 on both ways."""
+    frames = {stream: recorded_frames(folder, stream) for stream in video_parts(folder)}
+    since: dict[str, dict[str, list[npt.NDArray[np.int64]]]] = {"host_ns": {}, "captured_ns": {}}
     seen = np.load(arrivals)
-    for stream in video_parts(folder):
-        topic = frame_topic(stream)
-        if f"{topic}/timestamp" not in seen:
+    for label in sorted(name.removesuffix("/timestamp") for name in seen.files if name.endswith("/timestamp")):
+        topic, _, stream = label.partition("@")
+        if stream not in frames:
             continue
-        recorded = recorded_frames(folder, stream)
-        _, in_seen, in_recorded = np.intersect1d(
-            seen[f"{topic}/timestamp"], recorded["timestamp"], assume_unique=True, return_indices=True
-        )
-        received = seen[f"{topic}/received_ns"][in_seen]
-        latency[topic] = _percentiles(received - recorded["host_ns"][in_recorded])
-        since_exposure[topic] = _percentiles(received - recorded["captured_ns"][in_recorded])
+        recorded, stamps = frames[stream], seen[f"{label}/timestamp"]
+        row = np.minimum(np.searchsorted(recorded["timestamp"], stamps), len(recorded) - 1)
+        known = recorded["timestamp"][row] == stamps
+        for clock, found in since.items():
+            found.setdefault(topic, []).append(seen[f"{label}/received_ns"][known] - recorded[clock][row[known]])
+    latency, since_exposure = (
+        {topic: _percentiles(np.concatenate(parts)) for topic, parts in found.items()} for found in since.values()
+    )
     return latency, since_exposure
 
 

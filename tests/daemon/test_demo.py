@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pytest
 
 from gazed import Recording
 from gazed.testing import wait_for
@@ -97,3 +98,16 @@ def test_bench_has_a_figure_for_every_stream_and_process():
     assert set(result["cpu_percent"]) == set(result["pss_mb"])
     assert {"supervisor", "broker", "recorder", "world", "eye0", "eye1"} <= set(result["pss_mb"])
     assert all(size > 1 for size in result["pss_mb"].values())
+
+
+@pytest.mark.slow
+def test_bench_with_detection_measures_pupils_and_gaze():
+    pytest.importorskip("pye3d.detector_3d")
+    result = one_object(start("bench", "--detect", "--seconds", "1", "--json"))
+    assert set(result["latency_ms"]) == {"gaze", "pupil.0.2d", "pupil.0.3d", "pupil.1.2d", "pupil.1.3d"}
+    for latency in result["latency_ms"].values():
+        assert 0 < latency["p50"] <= latency["p99"]
+    assert {"pupil0", "pupil1", "gaze", "marker"} <= set(result["pss_mb"])
+    for eye in ("eye0", "eye1"):
+        counts = result["detection"][eye]
+        assert 0 < counts["detected"] <= counts["frames"] == result["streams"][eye]["written"]

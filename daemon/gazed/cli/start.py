@@ -72,17 +72,22 @@ def demo(seconds: float, recordings: Path | None, as_json: bool) -> None:
 @click.option("--seconds", type=click.FloatRange(1, 86400), default=60.0, show_default=True)
 @click.option("--profile", default="simulated", show_default=True, help="What to measure with.")
 @click.option("--rate", type=click.Choice(["120", "200"]), help="Short for the simulated eyes at this rate.")
+@click.option("--detect", is_flag=True, help="With pupils and gaze, whose latency is measured instead of frames'.")
 @click.option("--recordings", type=click.Path(path_type=Path), help="Keep the recording in this folder.")
 @json_option
-def bench(seconds: float, profile: str, rate: str | None, recordings: Path | None, as_json: bool) -> None:
+def bench(seconds: float, profile: str, rate: str | None, detect: bool, recordings: Path | None, as_json: bool) -> None:
     """Measure the daemon while it records: latency, CPU and memory of each process, drops."""
-    from gazed.analysis import without_analysis
+    from gazed.analysis import check_analysis, without_analysis
     from gazed.bench import run_bench
 
     if rate is not None:
         profile = {"120": "simulated", "200": "simulated-200hz"}[rate]
     _end_on_sigterm()
-    config = without_analysis(read_config(None, profile, None, recordings, None, ()))
+    config = read_config(None, profile, None, recordings, None, ())
+    if detect:
+        check_analysis(config)
+    else:
+        config = without_analysis(config)
     result = run_bench(config, seconds, _say, keep=recordings is not None)
     if as_json:
         emit_json(result)
@@ -173,3 +178,5 @@ def _show_figures(result: dict[str, Any]) -> None:
     total = (sum(result[key].values()) for key in ("cpu_percent", "pss_mb"))
     processes.add_row("all", *(f"{value:.1f}" for value in total))
     Console().print(latency, processes)
+    for eye, counts in result.get("detection", {}).items():
+        click.echo(f"{eye}: {', '.join(f'{count} {name}' for name, count in counts.items())}")
