@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -55,7 +57,7 @@ def describe(folder: Path) -> dict[str, Any]:
     """Return what is in a recording, Pupil Capture's own too: one map, as ``gazed info --json`` prints it.
 
     Times are Pupil time in seconds; ``size_mb`` counts 1,000,000 bytes; sound is counted in blocks; ``state`` is
-    null where nobody wrote it down.
+    null where nobody wrote it down; ``accuracy`` has an entry for each calibration and validation.
 
     Raises:
         NotARecording: the folder is none.
@@ -79,7 +81,35 @@ def describe(folder: Path) -> dict[str, Any]:
         "stop_reason": manifest.stop_reason if manifest else None,
         "size_mb": round(size / 1e6, 1),
         "streams": {name: {"kind": kind, **_extent(recording.timestamps(name))} for name, kind in kinds.items()},
+        "accuracy": _accuracy(recording),
     }
+
+
+class _Score(msgspec.Struct):
+    degrees: float | None
+
+
+class _Told(msgspec.Struct):
+    data: str
+    gazer_class_name: str
+    timestamp: float
+    accuracy: _Score
+    precision: _Score
+    targets: list[Any]
+
+
+def _accuracy(recording: Recording) -> list[dict[str, Any]]:
+    """Return what calibrations and validations of the recording found; angles in degrees, ``None`` if unknown."""
+    found = []
+    for note in recording.data("notify") if "notify" in recording.logs else ():
+        # Anybody may have sent something of that subject.
+        with suppress(msgspec.ValidationError):
+            if note["topic"] == "notify.accuracy.result":
+                told = msgspec.convert(note, _Told)
+                degrees = {"accuracy_deg": told.accuracy.degrees, "precision_deg": told.precision.degrees}
+                of = {"of": told.data, "gazer": told.gazer_class_name, "timestamp": told.timestamp}
+                found.append({**of, **degrees, "targets": len(told.targets)})
+    return found
 
 
 def _extent(timestamps: npt.NDArray[np.float64]) -> dict[str, Any]:

@@ -112,6 +112,12 @@ def test_pupils_and_gaze_of_a_recording_anew(recording: Path) -> None:
     assert (unknown.exit_code, unknown.stderr.splitlines()[-1]) == (2, "hint: see: gazed calibrate list")
 
 
+def test_the_accuracy_stands_in_the_info(recording: Path) -> None:
+    found = one_object(run("info", recording, "--json"))["accuracy"]
+    assert [(each["of"], each["gazer"]) for each in found] == [("calibration", "Gazer2D"), ("validation", "Gazer2D")]
+    assert "\nvalidation of Gazer2D: accuracy " in run("info", recording).stdout
+
+
 def test_a_daemon_without_a_mapper_says_how_to_get_one(tmp_path: Path) -> None:
     with small_daemon(tmp_path) as bare:
         refused = run("calibrate", "start", "--port", bare.port, "--json")

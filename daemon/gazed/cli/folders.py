@@ -52,6 +52,10 @@ def info(folder: Path, as_json: bool) -> None:
         times = (f"{stream[key]:.6f}" if stream[key] is not None else "" for key in ("first", "last"))
         table.add_row(escape(name), stream["kind"], str(stream["count"]), f"{stream['rate']:.2f}", *times)
     console.print(table)
+    for found in facts["accuracy"]:
+        angles = (found[key] for key in ("accuracy_deg", "precision_deg"))
+        accuracy, precision = ("unknown" if angle is None else f"{angle:.2f} degrees" for angle in angles)
+        click.echo(f"{found['of']} of {found['gazer']}: accuracy {accuracy}, precision {precision}")
 
 
 @click.command()
