@@ -38,6 +38,7 @@ class FramePublisher:
     """
 
     topics: tuple[str, ...] = ()
+    gather_s = 0.0
 
     def __init__(self, context: PluginContext, args: Mapping[str, Any]) -> None:
         unknown = set(args) - {"format"}

@@ -5,6 +5,7 @@ Started by the supervisor as ``python -m gazed_plugins.host NAME [ARGUMENTS AS J
 
 from __future__ import annotations
 
+import gc
 import inspect
 import json
 import logging
@@ -178,14 +179,18 @@ def main(argv: list[str]) -> None:
     name = argv[1]
     with Child.start(name) as child:
         args = _arguments(name, argv[2] if len(argv) > 2 else "{}")
-        host = Host(name, find_plugin(name), args, child.run, child.clock)
+        kind = find_plugin(name)
+        host = Host(name, kind, args, child.run, child.clock)
         try:
             wait = zmq.Poller()
             wait.register(host.socket, zmq.POLLIN)
             wait.register(child.wake_fd, zmq.POLLIN)
             child.ready()
+            gc.collect()
+            gc.freeze()
             while not child.stopping:
-                wait.poll(round(_IDLE_S * 1000))
+                if wait.poll(round(_IDLE_S * 1000)) and kind.gather_s:
+                    time.sleep(kind.gather_s)
                 host.turn()
                 child.beat(host.stats)
         finally:

@@ -76,6 +76,7 @@ def check_plugin(
     _require(bool(inspect.getdoc(kind)), "a plugin has a docstring: it is what meta.should_doc shows")
     _require(isinstance(kind.topics, tuple), "topics is a tuple of strings")
     _refuses(lambda: kind(FakeContext(), {**args, "no_such_argument": 1}), "no_such_argument")
+    _require(0 <= kind.gather_s <= 0.1, "gather_s is from 0 to 0.1 seconds")
     context = FakeContext(listeners)
     plugin = kind(context, args)
     for topic in kind.topics:

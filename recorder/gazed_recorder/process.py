@@ -39,6 +39,7 @@ from gazed_timesync import GazedError, PupilClock, host_now
 __all__ = ["Recorder"]
 
 _TICK_S = 0.05
+_GATHER_S = 0.008
 _CAMERA_SILENT_S = 1.6
 _STOP_WAIT_S = 2.0
 # The supervisor gives the recorder seven seconds to end; what the end can do without is left out before that.
@@ -88,7 +89,9 @@ class Recorder:
 
     def turn(self) -> None:
         """Wait for frames, datums or the next tick, and handle what came."""
-        self._poller.poll(int(_TICK_S * 1000))
+        if self._poller.poll(int(_TICK_S * 1000)):
+            # Nothing here is urgent; others, who just got the same frame, are in a hurry.
+            time.sleep(_GATHER_S)
         self._take_frames()
         self._take_datums()
         if (now := time.monotonic()) - self._ticked >= _TICK_S:

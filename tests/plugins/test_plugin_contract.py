@@ -25,6 +25,7 @@ class Echo:
     """Says again what it hears."""
 
     topics = ("pupil.",)
+    gather_s = 0.0
 
     def __init__(self, context, args):
         if set(args) - {"gain"}:
@@ -82,6 +83,12 @@ class TopicList(Echo):
     topics = ["pupil."]  # noqa: RUF012
 
 
+class Dawdler(Echo):
+    """x"""
+
+    gather_s = 0.2
+
+
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
@@ -90,6 +97,7 @@ class TopicList(Echo):
         (NamesNothing, "name it"),
         (KeepsOn, "left subscriptions"),
         (TopicList, "tuple"),
+        (Dawdler, "gather_s"),
     ],
 )
 def test_the_contract_catches_a_plugin_that_breaks_it(kind, text: str) -> None:

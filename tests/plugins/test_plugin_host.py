@@ -47,6 +47,7 @@ class Stumbling:
     """Fails when told to."""
 
     topics = ("say.",)
+    gather_s = 0.0
 
     def __init__(self, context, _):
         self.context = context

@@ -41,6 +41,7 @@ class BlinkDetection:
     """
 
     topics: tuple[str, ...] = ("pupil.",)
+    gather_s = 0.02
 
     def __init__(self, context: PluginContext, args: Mapping[str, Any]) -> None:
         numbers = read_numbers("Blink_Detection", args, _ARGUMENTS)

@@ -49,6 +49,7 @@ class FixationDetector:
     """
 
     topics: tuple[str, ...] = ("gaze.", _STATUS)
+    gather_s = 0.02
 
     def __init__(self, context: PluginContext, args: Mapping[str, Any]) -> None:
         numbers = read_numbers("Fixation_Detector", args, _ARGUMENTS, *_CAMERA_ARGUMENTS)

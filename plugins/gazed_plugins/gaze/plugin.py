@@ -59,6 +59,7 @@ class GazeMapper:
         "notify.set_min_calibration_confidence",
         "notify.recording.started",
     )
+    gather_s = 0.0
     worker: Callable[[], Worker] = WorkerProcess
     """Makes what computes a calibration."""
 

@@ -35,6 +35,7 @@ class CirclePlugin:
     """
 
     topics: tuple[str, ...] = ()
+    gather_s = 0.0
 
     def __init__(self, context: PluginContext, args: Mapping[str, Any]) -> None:
         if args:

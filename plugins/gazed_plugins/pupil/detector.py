@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -103,6 +103,10 @@ class PupilDetector:
         Raises:
             PluginError: the image has another shape or type.
         """
+        return list(self.each(gray, timestamp))
+
+    def each(self, gray: NDArray[np.uint8], timestamp: float) -> Iterator[Datum]:
+        """Yield what ``detect`` returns, every datum as soon as it is found."""
         width, height = self.camera.resolution
         if gray.shape != (height, width) or gray.dtype != np.uint8:
             raise PluginError(
@@ -116,11 +120,13 @@ class PupilDetector:
             self.apply(self._settings)
         self._last = timestamp
         if not self._settings.detect_2d:
-            return [self._datum("3d", timestamp, [0.5, 0.5], 0.0, 0.0)] if self._settings.detect_3d else []
+            if self._settings.detect_3d:
+                yield self._datum("3d", timestamp, [0.5, 0.5], 0.0, 0.0)
+            return
         datum, reason = self._detect_2d(gray, timestamp)
-        if not self._settings.detect_3d:
-            return [datum]
-        return [datum, self._detect_3d(gray, datum, reason)]
+        yield datum
+        if self._settings.detect_3d:
+            yield self._detect_3d(gray, datum, reason)
 
     def _detect_2d(self, gray: NDArray[np.uint8], timestamp: float) -> tuple[Datum, str]:
         found = _plain(self._engine_2d.detect(gray, roi=self._roi))
@@ -171,7 +177,7 @@ def _lower(datum: Datum, reason: str) -> None:
 
 def _plain(value: Any) -> Any:
     """Return what an engine says in plain Python: maps, lists and floats."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, tuple):
         return [_plain(each) for each in value]

@@ -60,9 +60,9 @@ class BlinkGate:
         inside, within, outside = _sample(gray, ellipse)
         if not outside.size or not inside.size:
             return "no-edge"
-        dark, bright = float(np.median(inside)), float(np.median(outside))
+        dark, brighter, bright = _part(inside, 1 / 2), _part(inside, 3 / 4), _part(outside, 1 / 2)
         contrast = bright - dark
-        if contrast < _CONTRAST or np.percentile(inside, 75) > (dark + bright) / 2:
+        if contrast < _CONTRAST or brighter > (dark + bright) / 2:
             return "bright"
         rim = float(np.count_nonzero(outside - within > _EDGE_PART * contrast)) / _POINTS
         if rim < _RIM:
@@ -90,6 +90,12 @@ class BlinkGate:
         else:
             self._usual = self._usual + (1 - math.exp(-(now - self._passed_at) / _MEAN_S)) * (found - self._usual)
         self._passed_at = now
+
+
+def _part(levels: NDArray[np.float64], part: float) -> float:
+    """Return the level that this part of them does not exceed; several times as fast as ``np.percentile``."""
+    at = int(part * len(levels))
+    return float(np.partition(levels, at)[at])
 
 
 def _sample(

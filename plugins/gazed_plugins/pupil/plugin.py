@@ -48,6 +48,7 @@ class PupilDetectorPlugin:
     """
 
     topics: tuple[str, ...] = (_NOTIFICATIONS, _STATUS)
+    gather_s = 0.0
 
     def __init__(self, context: PluginContext, args: Mapping[str, Any]) -> None:
         settings = {name: value for name, value in args.items() if name not in _OWN_ARGUMENTS}
@@ -125,7 +126,7 @@ class PupilDetectorPlugin:
             if self._skipped["unreadable"] & (self._skipped["unreadable"] - 1) == 0:
                 _log.warning("eye %d: %d images cannot be read: %r", self._eye, self._skipped["unreadable"], error)
             return
-        for datum in self._detector_for((gray.shape[1], gray.shape[0])).detect(gray, timestamp):
+        for datum in self._detector_for((gray.shape[1], gray.shape[0])).each(gray, timestamp):
             self._context.publish(datum["topic"], datum)
         self._detected += 1
         self._took.append(time.perf_counter() - start)
