@@ -15,6 +15,7 @@ import numpy as np
 
 from gazed_bus.codec import Message
 from gazed_bus.frame import frame_topic
+from gazed_plugins.arguments import refuse_unknown, shown
 from gazed_plugins.errors import PluginArgument
 from gazed_plugins.plugin import PluginContext
 
@@ -41,12 +42,10 @@ class FramePublisher:
     gather_s = 0.0
 
     def __init__(self, context: PluginContext, args: Mapping[str, Any]) -> None:
-        unknown = set(args) - {"format"}
-        if unknown:
-            raise PluginArgument(f"Frame_Publisher has no argument {min(unknown)!r}", hint="it takes: format")
+        refuse_unknown("Frame_Publisher", "argument", args, ["format"])
         self._format: str = args.get("format", "jpeg")
         if self._format not in _FORMATS:
-            raise PluginArgument(f"Frame_Publisher: format is one of {', '.join(_FORMATS)}, got {self._format!r}")
+            raise PluginArgument(f"Frame_Publisher: format is one of {', '.join(_FORMATS)}, got {shown(self._format)}")
         self._context = context
         self._wanted: set[str] = set()
         self._published = self._unreadable = 0

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gazed_bus.codec import Message
-from gazed_plugins.events.arguments import is_number, read_numbers
+from gazed_plugins.arguments import is_number, read_numbers
 from gazed_plugins.plugin import PluginContext
 
 __all__ = ["ACTIVITY", "HISTORY_S", "THRESHOLD", "BlinkDetection"]

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gazed_bus.codec import Message
+from gazed_plugins.arguments import is_vector, read_numbers, shown
 from gazed_plugins.errors import PluginArgument
-from gazed_plugins.events.arguments import is_number, read_numbers
 from gazed_plugins.events.window import DirectionWindow
 from gazed_plugins.plugin import PluginContext
 
@@ -181,15 +181,11 @@ def is_gaze(datum: Mapping[str, Any]) -> bool:
     solid, flat = datum.get("gaze_point_3d"), datum.get("norm_pos")
     return (
         isinstance(datum.get("topic"), str)
-        and _are_numbers((datum.get("timestamp"), datum.get("confidence")), 2)
+        and is_vector((datum.get("timestamp"), datum.get("confidence")), 2)
         and (solid is not None or flat is not None)
-        and (solid is None or (_are_numbers(solid, 3) and any(solid)))
-        and (flat is None or _are_numbers(flat, 2))
+        and (solid is None or (is_vector(solid, 3) and any(solid)))
+        and (flat is None or is_vector(flat, 2))
     )
-
-
-def _are_numbers(values: Any, count: int) -> bool:
-    return isinstance(values, list | tuple) and len(values) == count and all(map(is_number, values))
 
 
 def _mean(rows: Sequence[Sequence[float]]) -> list[float]:
@@ -198,11 +194,11 @@ def _mean(rows: Sequence[Sequence[float]]) -> list[float]:
 
 def _checked(args: dict[str, Any]) -> dict[str, Any]:
     size = args.get("resolution", [1280, 720])
-    if not _are_numbers(size, 2) or not all(type(each) is int and each > 0 for each in size):
-        raise PluginArgument(f"Fixation_Detector: resolution is [width, height] in px, got {size!r:.80}")
+    if not is_vector(size, 2) or not all(type(each) is int and each > 0 for each in size):
+        raise PluginArgument(f"Fixation_Detector: resolution is [width, height] in px, got {shown(size)}")
     for name in ("camera", "intrinsics"):
         if not isinstance(args.get(name, ""), str):
-            raise PluginArgument(f"Fixation_Detector: {name} is a string, got {args[name]!r:.80}")
+            raise PluginArgument(f"Fixation_Detector: {name} is a string, got {shown(args[name])}")
     return args
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite
 from typing import Any, Literal
 
 import msgpack
 
+from gazed_plugins.arguments import is_number, is_vector, shown
 from gazed_plugins.gaze.errors import ChoreographyRefused
 from gazed_plugins.gaze.matching import Datum
 
-__all__ = ["MOST_REFERENCES", "Size", "is_number", "is_pupil", "is_vector", "pack", "read_references", "shown"]
+__all__ = ["MOST_REFERENCES", "Size", "is_pupil", "pack", "read_references"]
 
 MOST_REFERENCES = 4000
 """In one calibration: two minutes of a marker at 30 frames a second."""
@@ -21,15 +21,6 @@ Size = tuple[int, int]
 
 _DEEPEST = 16
 _HINT = "ref_data is a list of maps with a timestamp and a norm_pos or screen_pos of 2 numbers (HMD: mm_pos of 3)"
-
-
-def shown(value: object) -> str:
-    """Return a value for a message, without looking into a list or map, which may be endless."""
-    if isinstance(value, str | bytes):
-        return repr(value[:80])
-    if isinstance(value, list | tuple | dict):
-        return f"a {'map' if isinstance(value, dict) else 'list'} of {len(value)}"
-    return f"{value!r:.80}"
 
 
 def pack(datum: Mapping[str, Any]) -> bytes:
@@ -53,17 +44,6 @@ def _is_shallow(value: object, levels: int) -> bool:
     elif not isinstance(value, list | tuple):
         return True
     return levels > 0 and all(_is_shallow(each, levels - 1) for each in value)
-
-
-def is_number(value: object) -> bool:
-    """Tell whether a value is a finite number."""
-    kind = type(value)
-    return (kind is float or kind is int) and isfinite(value)  # type: ignore[arg-type]
-
-
-def is_vector(value: object, length: int) -> bool:
-    """Tell whether a value is a list or tuple of so many finite numbers."""
-    return isinstance(value, list | tuple) and len(value) == length and all(map(is_number, value))
 
 
 def is_pupil(datum: Mapping[str, Any]) -> bool:

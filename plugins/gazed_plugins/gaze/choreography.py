@@ -12,16 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from gazed_plugins.gaze.checks import (
-    MOST_REFERENCES,
-    Size,
-    is_number,
-    is_pupil,
-    is_vector,
-    pack,
-    read_references,
-    shown,
-)
+from gazed_plugins.arguments import is_number, is_vector, shown
+from gazed_plugins.gaze.checks import MOST_REFERENCES, Size, is_pupil, pack, read_references
 from gazed_plugins.gaze.errors import ChoreographyRefused
 from gazed_plugins.gaze.gazer_hmd import GazerHMD3D
 from gazed_plugins.gaze.matching import Datum, nearest
@@ -161,12 +153,12 @@ class Choreography:
         if not isinstance(markers, list) or not is_number(stamp) or not all(map(_is_marker, markers)):
             self.refused += 1
             return False
-        shown = [marker for marker in markers if marker["kind"] == "Ref"]
+        targets = [marker for marker in markers if marker["kind"] == "Ref"]
         stop = any(marker["kind"] == "Stop" for marker in markers)
         self._stop_frames = self._stop_frames + 1 if stop else 0
-        if len(shown) == 1:
-            place = {key: [float(value) for value in shown[0][key]] for key in ("norm_pos", "screen_pos")}
-            self._add([{**place, "timestamp": float(stamp)}])  # type: ignore[arg-type]
+        if len(targets) == 1:
+            place = {key: [float(value) for value in targets[0][key]] for key in ("norm_pos", "screen_pos")}
+            self._add([{**place, "timestamp": float(stamp)}])
         return self._stop_frames == _STOP_FRAMES
 
     def add_references(self, ref_data: object) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gazed_plugins.arguments import is_vector
 from gazed_plugins.gaze.accuracy import CalibratedArea
 from gazed_plugins.gaze.camera import Camera
-from gazed_plugins.gaze.checks import is_pupil, is_vector
+from gazed_plugins.gaze.checks import is_pupil
 from gazed_plugins.gaze.gazer import Gazer
 from gazed_plugins.gaze.gazer_hmd import GazerHMD3D
 from gazed_plugins.gaze.matching import Datum, LiveMatcher

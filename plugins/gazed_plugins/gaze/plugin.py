@@ -6,14 +6,15 @@ import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from gazed_bus.codec import Message
 from gazed_bus.errors import MessageError
+from gazed_plugins.arguments import read_number, refuse_unknown, shown
 from gazed_plugins.errors import PluginArgument, PluginError
 from gazed_plugins.gaze.calibrator import Calibrator
 from gazed_plugins.gaze.camera import Camera, camera_of_stream, default_camera
-from gazed_plugins.gaze.checks import is_number, is_pupil, pack, read_references, shown
+from gazed_plugins.gaze.checks import is_pupil, pack, read_references
 from gazed_plugins.gaze.choreography import CLASS_NAMES, KINDS, Mode, plan
 from gazed_plugins.gaze.errors import ChoreographyRefused
 from gazed_plugins.gaze.fitting import Worker, WorkerProcess
@@ -64,11 +65,7 @@ class GazeMapper:
     """Makes what computes a calibration."""
 
     def __init__(self, context: PluginContext, args: Mapping[str, Any]) -> None:
-        unknown = set(args) - set(_ARGUMENTS)
-        if unknown:
-            raise PluginArgument(
-                f"Gaze_Mapper has no argument {min(unknown)!r}", hint=f"it takes: {', '.join(_ARGUMENTS)}"
-            )
+        refuse_unknown("Gaze_Mapper", "argument", args, _ARGUMENTS)
         self._gazer, self._kind = args.get("gazer", "Gazer3D"), args.get("choreography", "marker")
         self._min_confidence = _confidence(args.get("min_calibration_confidence", MIN_CALIBRATION_CONFIDENCE))
         if self._gazer not in tuple(GAZERS) or self._kind not in KINDS:
@@ -361,6 +358,4 @@ class GazeMapper:
 
 
 def _confidence(value: object) -> float:
-    if not is_number(value) or not 0 <= cast("float", value) <= 1:
-        raise PluginArgument(f"the least confidence for a calibration is a number from 0 to 1, got {shown(value)}")
-    return float(cast("float", value))
+    return read_number("Gaze_Mapper", "min_calibration_confidence", value, 0, 1)

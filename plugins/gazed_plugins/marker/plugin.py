@@ -12,7 +12,8 @@ from typing import Any
 
 from gazed_bus.codec import Message
 from gazed_bus.frame import frame_topic
-from gazed_plugins.errors import PluginArgument, PluginError
+from gazed_plugins.arguments import refuse_unknown
+from gazed_plugins.errors import PluginError
 from gazed_plugins.marker.circle import CircleDetector
 from gazed_plugins.plugin import PluginContext
 from gazed_plugins.pupil.images import gray_image
@@ -38,8 +39,7 @@ class CirclePlugin:
     gather_s = 0.0
 
     def __init__(self, context: PluginContext, args: Mapping[str, Any]) -> None:
-        if args:
-            raise PluginArgument(f"Circle_Detector has no argument {min(args)!r}", hint="it takes none")
+        refuse_unknown("Circle_Detector", "argument", args, [])
         self._context = context
         self._detector = CircleDetector()
         self._listening = False

@@ -15,12 +15,13 @@ import numpy as np
 
 from gazed_bus.codec import Message
 from gazed_bus.frame import frame_topic
+from gazed_plugins.arguments import read_number, refuse_unknown, shown
 from gazed_plugins.errors import PluginArgument, PluginError
 from gazed_plugins.plugin import PluginContext
 from gazed_plugins.pupil.detector import PupilDetector
 from gazed_plugins.pupil.images import gray_image
 from gazed_plugins.pupil.intrinsics import EyeCamera, eye_camera
-from gazed_plugins.pupil.settings import CAMERA_ARGUMENTS, PROPERTY_NAMES_3D, PupilSettings, refuse_unknown
+from gazed_plugins.pupil.settings import CAMERA_ARGUMENTS, PROPERTY_NAMES_3D, PupilSettings
 
 __all__ = ["PupilDetectorPlugin"]
 
@@ -57,7 +58,7 @@ class PupilDetectorPlugin:
         self._settings = PupilSettings.of(settings)
         self._eye = args.get("eye", 0)
         if type(self._eye) is not int or not 0 <= self._eye <= 9:
-            raise PluginArgument(f"eye is a number from 0 (right) and 1 (left) to 9, got {self._eye!r:.80}")
+            raise PluginArgument(f"eye is a number from 0 (right) and 1 (left) to 9, got {shown(self._eye)}")
         self._args = dict(args)
         self._learns = not any(name in args for name in CAMERA_ARGUMENTS)
         self._told: dict[str, Any] | None = None if self._learns else {}
@@ -80,16 +81,15 @@ class PupilDetectorPlugin:
         """
         focal = self._args.get("focal_length")
         if focal is not None:
-            if isinstance(focal, bool) or not isinstance(focal, int | float) or not 1 <= focal <= 1e5:
-                raise PluginArgument(f"focal_length is a number of px from 1 to 100000, got {focal!r:.80}")
-            return EyeCamera(float(focal), resolution, "argument")
+            focal = read_number("Pupil_Detector", "focal_length (px)", focal, 1, 1e5)
+            return EyeCamera(focal, resolution, "argument")
         known, device = self._args.get("intrinsics"), self._args.get("camera", "")
         if not isinstance(device, str):
-            raise PluginArgument(f"camera is the name of a camera, got {device!r:.80}")
+            raise PluginArgument(f"camera is the name of a camera, got {shown(device)}")
         if isinstance(known, Mapping):
             return eye_camera(resolution, device=device, intrinsics=known)
         if not isinstance(known, str | None):
-            raise PluginArgument(f"intrinsics is the path of a file, or what stands in one, got {known!r:.80}")
+            raise PluginArgument(f"intrinsics is the path of a file, or what stands in one, got {shown(known)}")
         return eye_camera(resolution, device=device, path=Path(known).expanduser() if known else None)
 
     def _listen(self) -> None:
@@ -189,7 +189,7 @@ class PupilDetectorPlugin:
     def _obey(self, subject: str, notification: Mapping[str, Any]) -> None:
         name = notification.get("detector_plugin_class_name")
         if name is not None and name not in _CLASSES:
-            raise PluginArgument(f"there is no detector {name!r:.80}: wanted one of {', '.join(_CLASSES)}")
+            raise PluginArgument(f"there is no detector {shown(name)}: wanted one of {', '.join(_CLASSES)}")
         chosen = (name,) if name else _CLASSES
         value = notification.get("value")
         if subject == "set_enabled":

@@ -5,15 +5,14 @@ Names and defaults of ``Properties2D`` are the 2D engine's own, misspelt ones in
 
 from __future__ import annotations
 
-import difflib
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from gazed_plugins.arguments import is_number, refuse_unknown, shown
 from gazed_plugins.errors import PluginArgument
 
-__all__ = ["CAMERA_ARGUMENTS", "PROPERTY_NAMES_3D", "Properties2D", "PupilSettings", "refuse_unknown"]
+__all__ = ["CAMERA_ARGUMENTS", "PROPERTY_NAMES_3D", "Properties2D", "PupilSettings"]
 
 CAMERA_ARGUMENTS = ("camera", "intrinsics", "focal_length")
 """What ``Pupil_Detector`` may be told of the eye's camera, beside the settings."""
@@ -111,7 +110,7 @@ class PupilSettings:
                 new[name] = _roi(value)
             elif name == "properties":
                 if not isinstance(value, Mapping):
-                    raise PluginArgument(f"properties is a map of names to values, got {value!r:.80}")
+                    raise PluginArgument(f"properties is a map of names to values, got {shown(value)}")
                 new[name] = self.properties.updated(value)
             else:
                 new[name] = _like(getattr(self, name), name, value)
@@ -129,20 +128,6 @@ class PupilSettings:
             raise PluginArgument(f"roi {list(self.roi)} reaches out of an image of {resolution[0]}x{resolution[1]} px")
 
 
-def refuse_unknown(owner: str, kind: str, values: Iterable[Any], known: Iterable[str]) -> None:
-    """Refuse names that are not ``known``, with the nearest one that is.
-
-    Raises:
-        PluginArgument: ``values`` holds another name.
-    """
-    names = list(known)
-    for name in values:
-        if name not in names:
-            near = difflib.get_close_matches(str(name), names, 1)
-            hint = f"did you mean {near[0]}?" if near else f"it takes: {', '.join(names)}"
-            raise PluginArgument(f"{owner} has no {kind} {name!r:.80}", hint=hint)
-
-
 def _roi(value: Any) -> tuple[int, int, int, int] | None:
     if value is None:
         return None
@@ -151,7 +136,7 @@ def _roi(value: Any) -> tuple[int, int, int, int] | None:
         left, top, right, bottom = numbers
         if 0 <= left < right and 0 <= top < bottom:
             return left, top, right, bottom
-    raise PluginArgument(f"roi is [min x, min y, max x, max y] in px with 0 <= min < max, got {value!r:.80}")
+    raise PluginArgument(f"roi is [min x, min y, max x, max y] in px with 0 <= min < max, got {shown(value)}")
 
 
 def _like(default: Any, name: str, value: Any) -> Any:
@@ -159,11 +144,11 @@ def _like(default: Any, name: str, value: Any) -> Any:
     if isinstance(default, bool):
         if isinstance(value, bool):
             return value
-        raise PluginArgument(f"{name} is true or false, got {value!r:.80}")
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
+        raise PluginArgument(f"{name} is true or false, got {shown(value)}")
+    if is_number(value) and value >= 0:
         if isinstance(default, float):
             return float(value)
         if value == int(value) and value < 1 << 31:
             return int(value)
     wanted = "a number" if isinstance(default, float) else "a whole number"
-    raise PluginArgument(f"{name} is {wanted} of 0 or more, got {value!r:.80}")
+    raise PluginArgument(f"{name} is {wanted} of 0 or more, got {shown(value)}")
