@@ -47,12 +47,12 @@ def check_analysis(config: Config) -> None:
     Raises:
         ConfigError: the message names the key.
     """
-    from gazed.doctor import check_detectors
+    from gazed.doctor import check_extra
     from gazed_plugins.errors import PluginArgument
     from gazed_plugins.pupil.settings import CAMERA_ARGUMENTS, PupilSettings
 
     asking = [name for name in ("pupil", "gaze") if getattr(config, name).enabled]
-    found = check_detectors()
+    found = check_extra("detect")
     if asking and found.state != "ok":
         off = " ".join(f"--set {name}.enabled=false" for name in asking)
         raise ConfigError(

@@ -13,7 +13,7 @@ from gazed.accuracy import measure_accuracy
 from gazed.analysis import without_analysis
 from gazed.calibrating import begin, finish
 from gazed.config import Config
-from gazed.doctor import check_detectors
+from gazed.doctor import check_extra
 from gazed.summary import recorded_frames, stream_figures
 from gazed.trial import Trial
 from gazed.waiting import wait_until_computing
@@ -38,7 +38,7 @@ def run_demo(config: Config, seconds: float, say: Callable[[str], None]) -> dict
     Raises:
         GazedError: the daemon did not start, or refused; or the calibration failed.
     """
-    detectors = check_detectors()
+    detectors = check_extra("detect")
     if detectors.state != "ok":
         say(f"without pupils and gaze: {detectors.found}; to have them: {detectors.mend}")
         config = without_analysis(config)

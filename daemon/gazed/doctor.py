@@ -26,7 +26,6 @@ from gazed_timesync import GazedError
 
 __all__ = [
     "Check",
-    "check_detectors",
     "check_extra",
     "check_library",
     "check_port",
@@ -35,10 +34,15 @@ __all__ = [
     "check_recordings",
     "check_streams",
     "examine",
-    "require_detectors",
+    "require_extra",
 ]
 
-_EXTRAS = {"uvc": ("pupil-labs-uvc",), "audio": ("sounddevice",)}
+_EXTRAS = {
+    "daemon": ("av", "opencv-python"),
+    "uvc": ("pupil-labs-uvc",),
+    "audio": ("sounddevice",),
+    "detect": ("pupil-detectors", "pye3d", "scipy"),
+}
 # The wheel of pye3d is built against numpy 1; built here, it works with numpy 2.
 _BEFORE = {"detect": "apt-get install -y g++ libeigen3-dev && "}
 _OPTIONS = {"detect": "--no-binary pye3d "}
@@ -63,9 +67,9 @@ def examine(config: Config) -> Iterator[Check]:
     for package in ("numpy", "cv2", "av", "zmq"):
         yield _check_import(package)
     yield check_library("libportaudio.so.2", "libportaudio2", "sound", needed=False)
-    for extra, distributions in _EXTRAS.items():
-        yield check_extra(extra, distributions)
-    yield check_detectors(needed=config.pupil.enabled or config.gaze.enabled)
+    needed = {"daemon": True, "detect": config.pupil.enabled or config.gaze.enabled}
+    for extra in _EXTRAS:
+        yield check_extra(extra, needed=needed.get(extra, False))
     yield from check_streams(config)
     yield check_recordings(Path(config.recorder.root), config.recorder.floor_mb)
     yield _check_run_directory()
@@ -93,26 +97,21 @@ def check_library(
     return Check(soname, "ok", f"for {wanted_by}")
 
 
-def check_detectors(*, needed: bool = False) -> Check:
-    """Check that what pupil detection and calibration compute with is installed."""
-    return check_extra("detect", ("pupil-detectors", "pye3d", "scipy"), needed=needed)
-
-
-def require_detectors() -> None:
-    """Go on only where detection and calibration can be computed.
+def require_extra(extra: str) -> None:
+    """Go on only where the packages of an optional extra are installed.
 
     Raises:
-        DaemonError: a package is missing; the hint installs it.
+        DaemonError: one is missing; the hint installs it.
     """
-    found = check_detectors()
+    found = check_extra(extra)
     if found.state != "ok":
-        raise DaemonError(f"this needs gazed[detect], but {found.found}", hint=found.mend)
+        raise DaemonError(f"this needs gazed[{extra}], but {found.found}", hint=found.mend)
 
 
-def check_extra(extra: str, distributions: tuple[str, ...], *, needed: bool = False) -> Check:
+def check_extra(extra: str, *, needed: bool = False, version: Callable[[str], str] = version) -> Check:
     """Check that the packages of an optional extra are installed."""
     found = []
-    for name in distributions:
+    for name in _EXTRAS[extra]:
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:

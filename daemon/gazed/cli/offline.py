@@ -25,10 +25,11 @@ def detect(folder: Path, redetect: bool, workers: int | None, focal_length: floa
     """Detect the pupils in every frame of a recording, into its offline_data."""
     import msgspec
 
-    from gazed.doctor import require_detectors
+    from gazed.doctor import require_extra
     from gazed_plugins.pupil.offline import detect_recording
 
-    require_detectors()
+    require_extra("daemon")
+    require_extra("detect")
     with _progress("frames", as_json) as progress:
         result = detect_recording(
             folder, redetect=redetect, workers=workers, progress=progress, focal_length=focal_length
@@ -58,10 +59,11 @@ def map_gaze(folder: Path, gazer: str | None, calibration: str | None, stored: P
     """Map the pupils of a recording to gaze, into its offline_data."""
     import msgspec
 
-    from gazed.doctor import require_detectors
+    from gazed.doctor import require_extra
     from gazed_plugins.gaze.offline import map_recording
 
-    require_detectors()
+    require_extra("daemon")
+    require_extra("detect")
     with _progress("pupils", as_json) as progress:
         result = map_recording(folder, calibration=calibration, gazer=gazer, calibrations=stored, progress=progress)
     if as_json:

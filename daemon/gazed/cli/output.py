@@ -89,6 +89,10 @@ class ErrorReporting(click.Group):
                 raise
             emit_json({"error": {"code": "usage", "message": error.format_message(), "hint": _help_of(error)}})
             ctx.exit(error.exit_code)
+        except ModuleNotFoundError as error:
+            if error.name not in ("av", "cv2"):
+                raise
+            _report(ctx, _too_small(error.name))
         except OSError as error:
             # A reader that has gone away is click's to handle.
             if error.errno == errno.EPIPE:
@@ -108,6 +112,12 @@ def _report(ctx: click.Context, error: GazedError) -> NoReturn:
         if error.hint:
             click.echo(f"hint: {error.hint}", err=True)
     ctx.exit(error.exit_code)
+
+
+def _too_small(module: str) -> GazedError:
+    from gazed.doctor import check_extra
+
+    return GazedError(f"this needs gazed[daemon], and {module} is not installed", hint=check_extra("daemon").mend)
 
 
 def _help_of(error: click.UsageError) -> str:

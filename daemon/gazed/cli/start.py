@@ -31,9 +31,11 @@ def run(until_eof: bool, **chosen: Any) -> None:
     import threading
 
     from gazed.analysis import check_analysis
+    from gazed.doctor import require_extra
     from gazed.ports import check_ports
     from gazed.supervisor import Supervisor
 
+    require_extra("daemon")
     effective = read_config(**chosen)
     check_analysis(effective)
     check_ports(effective.daemon)
@@ -51,7 +53,9 @@ def run(until_eof: bool, **chosen: Any) -> None:
 def demo(seconds: float, recordings: Path | None, as_json: bool) -> None:
     """Calibrate and record the simulated wearer: the whole daemon, verified and held against the truth."""
     from gazed.demo import run_demo
+    from gazed.doctor import require_extra
 
+    require_extra("daemon")
     _end_on_sigterm()
     config = read_config(None, "simulated", None, recordings, None, ())
     result = run_demo(config, seconds, _say)
@@ -79,7 +83,9 @@ def bench(seconds: float, profile: str, rate: str | None, detect: bool, recordin
     """Measure the daemon while it records: latency, CPU and memory of each process, drops."""
     from gazed.analysis import check_analysis, without_analysis
     from gazed.bench import run_bench
+    from gazed.doctor import require_extra
 
+    require_extra("daemon")
     if rate is not None:
         profile = {"120": "simulated", "200": "simulated-200hz"}[rate]
     _end_on_sigterm()
