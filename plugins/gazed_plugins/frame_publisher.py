@@ -16,7 +16,7 @@ import numpy as np
 from gazed_bus.codec import Message
 from gazed_bus.frame import frame_topic
 from gazed_plugins.arguments import refuse_unknown, shown
-from gazed_plugins.errors import PluginArgument
+from gazed_plugins.errors import PluginArgument, PluginError
 from gazed_plugins.plugin import PluginContext
 
 if TYPE_CHECKING:
@@ -79,9 +79,9 @@ class FramePublisher:
                 "format": self._format,
                 "__raw_data__": [data],
             }
-        except (ValueError, TypeError, KeyError) as error:
+        except (PluginError, KeyError) as error:
             if not self._unreadable:
-                _log.warning("Frame_Publisher: %s cannot be published as %s: %r", stream, self._format, error)
+                _log.warning("Frame_Publisher: %s cannot be published as %s: %s", stream, self._format, error)
             self._unreadable += 1
             return
         self._context.publish(topic, payload)
@@ -91,28 +91,23 @@ class FramePublisher:
         """Return (height, width, bytes) of the image in the wanted format.
 
         Raises:
-            ValueError: the image is damaged, or of a format that cannot be turned into the wanted one.
-            KeyError, TypeError: the message is not what a camera publishes.
+            PluginError: the image is damaged, or of a format that cannot be turned into the wanted one.
         """
-        source = message.payload["format"]
-        if not message.raw or not message.raw[0] or source not in ("jpeg", "gray"):
-            raise ValueError(f"no image, or one of the format {source!r}")
-        if self._format == "yuv":
-            if source == "jpeg":
-                return self._planes(stream, message.raw[0])
-            return message.payload["height"], message.payload["width"], message.raw[0]
-        import cv2
+        source, data = message.payload.get("format"), message.raw[0] if message.raw else b""
+        # To libav an empty packet would be the end of the stream.
+        if source == "jpeg" and self._format == "yuv" and data:
+            return self._planes(stream, data)
+        from gazed_plugins.images import bgr_jpeg, gray_image, gray_jpeg
 
-        data = np.frombuffer(message.raw[0], np.uint8)
-        if source == "gray":
-            image = cv2.cvtColor(data.reshape(message.payload["height"], message.payload["width"]), cv2.COLOR_GRAY2BGR)
-            return image.shape[0], image.shape[1], image.tobytes()
-        colour = cv2.IMREAD_GRAYSCALE if self._format == "gray" else cv2.IMREAD_COLOR
-        # An image is never turned by what a camera wrote into its EXIF: coordinates would no longer fit.
-        decoded = cv2.imdecode(data, colour | cv2.IMREAD_IGNORE_ORIENTATION)
-        if decoded is None:
-            raise ValueError("a damaged JPEG")
-        return decoded.shape[0], decoded.shape[1], decoded.tobytes()
+        if source == "jpeg":
+            image = gray_jpeg(data) if self._format == "gray" else bgr_jpeg(data)
+        elif source == "gray":
+            image = gray_image(message)
+            if self._format == "bgr":
+                image = np.repeat(image[..., None], 3, axis=2)
+        else:
+            raise PluginError(f"an image of the format {shown(source)}: wanted jpeg or gray")
+        return image.shape[0], image.shape[1], image.tobytes()
 
     def _planes(self, stream: str, jpeg: bytes) -> tuple[int, int, bytes]:
         import av
@@ -126,9 +121,9 @@ class FramePublisher:
         try:
             frames = self._decoders[stream].decode(av.Packet(jpeg))
         except av.FFmpegError as error:
-            raise ValueError(f"a damaged JPEG: {error}") from error
+            raise PluginError(f"a damaged JPEG: {error}") from error
         if not frames:
-            raise ValueError("a damaged JPEG")
+            raise PluginError("a damaged JPEG")
         frame = frames[0]
         planes = []
         for plane in frame.planes:

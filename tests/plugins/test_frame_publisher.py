@@ -87,6 +87,8 @@ def test_gray_cameras_can_be_had_in_colour() -> None:
     assert bgr.raw[0] == b"\x05\x05\x05\x09\x09\x09"
     (yuv,) = check_plugin(FramePublisher, {"format": "yuv"}, [message]).published
     assert yuv.raw[0] == b"\x05\x09"
+    (gray,) = check_plugin(FramePublisher, {"format": "gray"}, [message]).published
+    assert gray.raw[0] == b"\x05\x09"
 
 
 def test_nobody_listens_nothing_is_asked_for() -> None:

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gazed_bus.codec import Message
 from gazed_plugins.arguments import is_number, is_vector, read_numbers, refuse_unknown, shown
-from gazed_plugins.errors import PluginArgument
+from gazed_plugins.errors import PluginArgument, PluginError
+from gazed_plugins.images import gray_image
 from gazed_plugins.pupil.settings import PupilSettings
 
 
@@ -61,3 +63,5 @@ def test_what_repr_cannot_show_is_refused_all_the_same() -> None:
     for values in ({"roi": deep}, {"properties": deep}, {"gate": deep}, {"every_nth": deep}, {"every_nth": 10**400}):
         with pytest.raises(PluginArgument, match="got"):
             PupilSettings.of(values)
+    with pytest.raises(PluginError, match=r"no .* image"):
+        gray_image(Message("frame.world", {"format": deep, "width": deep, "height": 1}, (b"x",)))

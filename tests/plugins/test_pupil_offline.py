@@ -18,9 +18,9 @@ pytest.importorskip("pupil_detectors")
 from gazed_capture.wearer.bank import open_bank
 from gazed_capture.wearer.options import read_options
 from gazed_plugins.errors import PluginError
+from gazed_plugins.images import gray_jpeg
 from gazed_plugins.pupil.detector import PupilDetector
 from gazed_plugins.pupil.eye_video import detect_eye
-from gazed_plugins.pupil.images import gray_jpeg
 from gazed_plugins.pupil.intrinsics import EyeCamera
 from gazed_plugins.pupil.offline import detect_recording
 from gazed_plugins.pupil.settings import PupilSettings

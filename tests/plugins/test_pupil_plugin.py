@@ -21,8 +21,8 @@ from gazed_bus.codec import Message
 from gazed_capture.wearer.bank import open_bank
 from gazed_capture.wearer.options import read_options
 from gazed_plugins.errors import PluginArgument
+from gazed_plugins.images import gray_jpeg
 from gazed_plugins.pupil.detector import PupilDetector
-from gazed_plugins.pupil.images import gray_jpeg
 from gazed_plugins.pupil.intrinsics import EyeCamera
 from gazed_plugins.pupil.plugin import PupilDetectorPlugin
 from gazed_plugins.testing import FakeContext, check_plugin

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -14,9 +13,9 @@ from gazed_bus.codec import Message
 from gazed_bus.frame import frame_topic
 from gazed_plugins.arguments import refuse_unknown
 from gazed_plugins.errors import PluginError
+from gazed_plugins.images import read_frame
 from gazed_plugins.marker.circle import CircleDetector
 from gazed_plugins.plugin import PluginContext
-from gazed_plugins.pupil.images import gray_image
 
 __all__ = ["MARKER_TOPIC", "CirclePlugin"]
 
@@ -63,14 +62,12 @@ class CirclePlugin:
         start = time.perf_counter()
         self._frames += 1
         try:
-            gray, timestamp = gray_image(message), float(message.payload["timestamp"])
-            if not math.isfinite(timestamp):
-                raise ValueError(f"timestamp {timestamp}")
-        except (PluginError, KeyError, TypeError, ValueError) as error:
+            gray, timestamp = read_frame(message)
+        except PluginError as error:
             self._unreadable += 1
             # A flood must not fill the log: 1, 2, 4, 8, …
             if self._unreadable & (self._unreadable - 1) == 0:
-                _log.warning("Circle_Detector: %d images cannot be read: %r", self._unreadable, error)
+                _log.warning("Circle_Detector: %d images cannot be read: %s", self._unreadable, error)
             return
         markers = [
             {

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazed_plugins.errors import PluginError
+from gazed_plugins.images import gray_jpeg
 from gazed_plugins.pupil.detector import PupilDetector
-from gazed_plugins.pupil.images import gray_jpeg
 from gazed_plugins.pupil.intrinsics import EyeCamera, eye_camera
 from gazed_plugins.pupil.settings import PupilSettings
 from gazed_recorder.atomic import replace_file

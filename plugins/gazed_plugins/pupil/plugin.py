@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -17,9 +16,9 @@ from gazed_bus.codec import Message
 from gazed_bus.frame import frame_topic
 from gazed_plugins.arguments import read_number, refuse_unknown, shown
 from gazed_plugins.errors import PluginArgument, PluginError
+from gazed_plugins.images import read_frame
 from gazed_plugins.plugin import PluginContext
 from gazed_plugins.pupil.detector import PupilDetector
-from gazed_plugins.pupil.images import gray_image
 from gazed_plugins.pupil.intrinsics import EyeCamera, eye_camera
 from gazed_plugins.pupil.settings import CAMERA_ARGUMENTS, PROPERTY_NAMES_3D, PupilSettings
 
@@ -117,14 +116,12 @@ class PupilDetectorPlugin:
             return
         start = time.perf_counter()
         try:
-            gray, timestamp = gray_image(message), float(message.payload["timestamp"])
-            if not math.isfinite(timestamp):
-                raise ValueError(f"timestamp {timestamp}")
-        except (PluginError, KeyError, TypeError, ValueError) as error:
+            gray, timestamp = read_frame(message)
+        except PluginError as error:
             self._skipped["unreadable"] += 1
             # A flood must not fill the log: 1, 2, 4, 8, …
             if self._skipped["unreadable"] & (self._skipped["unreadable"] - 1) == 0:
-                _log.warning("eye %d: %d images cannot be read: %r", self._eye, self._skipped["unreadable"], error)
+                _log.warning("eye %d: %d images cannot be read: %s", self._eye, self._skipped["unreadable"], error)
             return
         for datum in self._detector_for((gray.shape[1], gray.shape[0])).each(gray, timestamp):
             self._context.publish(datum["topic"], datum)
