@@ -219,11 +219,10 @@ class Camera:
         so_far = self._source.stats().missed
         # What was made before the first frame that was asked for is not missed.
         missed, self._missed = so_far - (so_far if self._missed is None else self._missed), so_far
-        # Read before the epoch: a jump in between is then seen with the next frame, and never overlooked.
-        steps = self._clock.steps
-        timestamp = self._clock.to_pupil(frame.captured_ns)
-        if steps != self._steps:
-            self._steps = steps
+        segment = self._clock.segment_at(frame.captured_ns)
+        timestamp = segment.to_pupil(frame.captured_ns)
+        if segment.steps != self._steps:
+            self._steps = segment.steps
         elif timestamp <= self._last:
             # Two exposures closer than a float64 can tell: keep the order the device gave them.
             timestamp = PupilTime(self._last + 1e-6)

@@ -103,7 +103,8 @@ def test_time_version_and_offset(bus: Bus, remote: Remote) -> None:
     assert remote.version() == "3.6.0"
     remote.set_time(1000.0)
     offset = remote.clock_offset(samples=5)
-    assert abs(offset.offset_s - -bus.clock.epoch / 1e9) <= offset.error_s + 1e-6
+    segment = bus.clock.segment
+    assert abs(offset.offset_s - (segment.pupil_ns - segment.host) / 1e9) <= offset.error_s + 1e-6
     assert offset.error_s == pytest.approx(offset.round_trip_s / 2)
     assert 0 < offset.round_trip_s < 5
 

@@ -21,7 +21,7 @@ from gazed_capture.camera import Camera, CameraSettings
 from gazed_capture.errors import SourceError
 from gazed_capture.source import Demand, DeviceInfo, SourceStats
 from gazed_capture.testing import FakeSource
-from gazed_timesync import HostNs, PupilClock, PupilTime, host_now
+from gazed_timesync import HostNs, PupilClock, PupilTime, Segment, host_now
 
 
 class Endless:
@@ -123,8 +123,8 @@ def test_a_clock_that_jumps_while_a_frame_is_stamped_is_obeyed(
     class Jumping(PupilClock):
         armed = False
 
-        def to_pupil(self, host: HostNs) -> PupilTime:
-            before = super().to_pupil(host)
+        def segment_at(self, host: HostNs) -> Segment:
+            before = super().segment_at(host)
             if self.armed:
                 self.armed = False
                 self.jump_to(PupilTime(-1e6))

@@ -1,10 +1,12 @@
 """Clocks: host time, Pupil time and what is known of their relation."""
 
 from gazed_timesync.clock import (
+    AdjustableClock,
     ClockPair,
     HostNs,
     PupilClock,
     PupilTime,
+    Segment,
     UnixNs,
     host_now,
     read_clock_pair,
@@ -12,6 +14,7 @@ from gazed_timesync.clock import (
 from gazed_timesync.errors import ClockError, ClockHeld, GazedError
 
 __all__ = [
+    "AdjustableClock",
     "ClockError",
     "ClockHeld",
     "ClockPair",
@@ -19,6 +22,7 @@ __all__ = [
     "HostNs",
     "PupilClock",
     "PupilTime",
+    "Segment",
     "UnixNs",
     "host_now",
     "read_clock_pair",
