@@ -55,7 +55,7 @@ _KEPT = _SIZE // 64 - 1
 _MAGIC = 0x327A6167  # "gaz2"
 _AT_MAGIC, _AT_NEWEST, _AT_HOLD = range(3)
 # A new rate begins this much later than it is set, so that no reader has yet converted what it changes.
-_LEAD_NS = 1_000_000
+_LEAD_NS = 20_000_000
 
 
 def host_now() -> HostNs:
@@ -174,7 +174,7 @@ class PupilClock:
 
     @property
     def segment(self) -> Segment:
-        """The newest segment. One that only changes the rate begins a millisecond after it was set."""
+        """The newest segment. One that only changes the rate begins 20 ms after it was set."""
         if self._words[_AT_NEWEST] != self._cached.number:
             self._cached = self._load()
         return self._cached
@@ -238,7 +238,7 @@ class PupilClock:
         return self.to_pupil(host_now())
 
     def set_rate(self, rate: float, at: HostNs | None = None) -> None:
-        """Run ``rate`` faster than the host clock from ``at`` on (by default in a millisecond), without a step.
+        """Run ``rate`` faster than the host clock from ``at`` on (by default in 20 ms), without a step.
 
         It does not reach behind the newest segment: that one's beginning takes the place of an earlier ``at``.
 
@@ -258,8 +258,8 @@ class PupilClock:
             while True:
                 begin = HostNs(max(last.host, host_now() + _LEAD_NS if at is None else at))
                 self._write(Segment(begin, last.pupil_ns_at(begin), rate, last.steps, last.number + 1))
-                # Whoever was kept from running in between begins later once more.
-                if at is not None or host_now() < begin:
+                # A writer that was kept from running meanwhile begins later once more.
+                if at is not None or host_now() < begin - _LEAD_NS // 2:
                     break
             self._words[_AT_NEWEST] = last.number + 1
 
