@@ -6,6 +6,7 @@ Started by the supervisor as ``python -m gazed_plugins.host NAME [ARGUMENTS AS J
 from __future__ import annotations
 
 import gc
+import hashlib
 import inspect
 import json
 import logging
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import msgpack
 import zmq
 
 from gazed_bus.child import Child
@@ -23,6 +25,7 @@ from gazed_bus.codec import Message
 from gazed_bus.rundir import RunDir
 from gazed_plugins.errors import PluginArgument, PluginError
 from gazed_plugins.plugin import Plugin, find_plugin
+from gazed_recorder.atomic import replace_file
 from gazed_timesync import PupilClock, PupilTime
 
 __all__ = ["Host"]
@@ -37,7 +40,8 @@ _log = logging.getLogger(__name__)
 class _BusContext:
     """``PluginContext`` over the real bus."""
 
-    def __init__(self, run: RunDir, clock: PupilClock) -> None:
+    def __init__(self, run: RunDir, clock: PupilClock, memory: str) -> None:
+        self._memory = run.path / memory
         self.now: Callable[[], PupilTime] = clock.now
         self.publisher = Publisher(run.pub)
         self.pusher = Pusher(run.push)
@@ -62,6 +66,18 @@ class _BusContext:
         self._topics.pop(topic, None)
         if topic != _SHOULD_DOC:
             self.subscriber.unsubscribe(topic)
+
+    def remember(self, state: Mapping[str, Any]) -> None:
+        try:
+            replace_file(self._memory, msgpack.packb(dict(state)), durable=False)
+        except OSError as error:
+            _log.error("what was set now will be lost if this process dies: %s", error)
+
+    def remembered(self) -> dict[str, Any]:
+        if not self._memory.exists():
+            return {}
+        kept: dict[str, Any] = msgpack.unpackb(self._memory.read_bytes(), strict_map_key=False)
+        return kept
 
     def is_for_plugin(self, topic: str) -> bool:
         """Tell whether the plugin asked for a topic; the host itself also listens."""
@@ -99,7 +115,8 @@ class Host:
     def __init__(self, name: str, kind: type[Plugin], args: Mapping[str, Any], run: RunDir, clock: PupilClock) -> None:
         self._name = name
         self._doc = inspect.getdoc(kind) or ""
-        self._context = _BusContext(run, clock)
+        same = hashlib.sha256(json.dumps([name, args], sort_keys=True, default=str).encode()).hexdigest()[:16]
+        self._context = _BusContext(run, clock, f"{same}.memory")
         self._idle_at = 0.0
         self._received = self._failed = self._failed_in_a_row = 0
         try:

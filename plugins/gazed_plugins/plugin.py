@@ -50,6 +50,15 @@ class PluginContext(Protocol):
     def unsubscribe(self, topic: str) -> None:
         """Undo ``subscribe``."""
 
+    def remember(self, state: Mapping[str, Any]) -> None:
+        """Keep what was set while it runs, in place of what was kept before; it lives as long as the daemon.
+
+        Whoever dies is started again with the arguments that it had at first.
+        """
+
+    def remembered(self) -> dict[str, Any]:
+        """Return what a process with the same plugin and arguments has kept; empty if there is nothing."""
+
 
 class Plugin(Protocol):
     """Something optional that listens to the bus and speaks on it.

@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import msgpack
+
 from gazed_bus.codec import Message, decode, encode, notification_topic
 from gazed_plugins.errors import PluginArgument
 from gazed_plugins.plugin import Plugin
@@ -27,6 +29,8 @@ class FakeContext:
         self.subscriptions: set[str] = set()
         self.published: list[Message] = []
         self.notified: list[dict[str, Any]] = []
+        self.memory: dict[str, Any] = {}
+        """What the plugin remembers."""
         self.time = PupilTime(0.0)
 
     def now(self) -> PupilTime:
@@ -53,6 +57,14 @@ class FakeContext:
     def unsubscribe(self, topic: str) -> None:
         """Forget a subscription."""
         self.subscriptions.discard(topic)
+
+    def remember(self, state: Mapping[str, Any]) -> None:
+        """Keep it in ``memory``."""
+        self.memory = msgpack.unpackb(msgpack.packb(dict(state)), strict_map_key=False)
+
+    def remembered(self) -> dict[str, Any]:
+        """Return ``memory``."""
+        return self.memory
 
 
 def check_plugin(

@@ -137,6 +137,27 @@ def test_a_plugin_that_falls_behind_gets_the_newest(host: Host, say: Publisher) 
     assert order == sorted(order)
 
 
+def test_what_a_plugin_remembers_is_there_for_its_next_process_only(bus: RunDir, host: Host, clock: PupilClock) -> None:
+    context = Stumbling.last.context
+    assert context.remembered() == {}
+    for number in (1, 2):
+        context.remember({"numbers": [number, 2.5], "map": {"of": None}})
+    for args, expected in (({}, {"numbers": [2, 2.5], "map": {"of": None}}), ({"eye": 1}, {})):
+        next_one = Host("Stumbling", Stumbling, args, bus, clock)
+        assert Stumbling.last.context.remembered() == expected
+        next_one.close()
+
+
+def test_where_nothing_can_be_kept_it_goes_on(
+    bus: RunDir, host: Host, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = Stumbling.last.context
+    monkeypatch.setattr(context, "_memory", bus.path / "no such folder" / "memory")
+    context.remember({"a": 1})
+    assert "will be lost" in caplog.text
+    assert context.remembered() == {}
+
+
 def test_it_tells_what_it_is(bus: RunDir, host: Host) -> None:
     with Subscriber(bus.sub, ["notify.meta.doc"]) as answers, Pusher(bus.push) as pusher:
 

@@ -46,10 +46,12 @@ class GazeMapper:
     ``calibration.add_ref_data``, ``calibration.should_load`` with a ``name``, ``validation.should_start`` and
     ``.should_stop``, ``set_min_calibration_confidence``, and ``start_plugin`` with the names of Pupil's gazers
     (``args`` hold ``params`` or ``calib_data``) and choreographies. The ``should_start`` may carry ``choreography``,
-    ``gazer`` and ``name``, for that run only. Refusals are told by ``calibration.failed`` or ``validation.failed``.
+    ``gazer`` and ``name``, for that run only. What cannot be begun or loaded is told by ``calibration.failed`` or
+    ``validation.failed``; what is refused without an effect on what runs, by ``calibration.refused``.
 
     Sends ``gaze.extrapolating``, at most once a second, when gaze leaves the part of the world image that was
-    calibrated; and, when a recording starts, once more the calibration in use, so that the recording holds it.
+    calibrated; and, when a recording starts, once more the calibration in use, so that the recording holds it. Sends
+    ``calibration.loaded`` when it maps with a calibration made before; that in use outlives a crash of this process.
     """
 
     topics: tuple[str, ...] = (
@@ -90,15 +92,17 @@ class GazeMapper:
         self._handlers: dict[str, Callable[[Mapping[str, Any]], None]] = {
             "calibration.should_start": partial(self._start, "calibration"),
             "validation.should_start": partial(self._start, "validation"),
-            "calibration.should_stop": self._on_should_stop,
-            "validation.should_stop": self._on_should_stop,
+            "calibration.should_stop": partial(self._stop, "calibration"),
+            "validation.should_stop": partial(self._stop, "validation"),
             "calibration.add_ref_data": self._on_references,
             "calibration.should_load": self._on_should_load,
             "set_min_calibration_confidence": self._on_min_confidence,
             "start_plugin": self._on_start_plugin,
             "recording.started": self._on_recording_started,
         }
-        if name:
+        if before := context.remembered():
+            self._restore(before)
+        elif name:
             self._load(name)
 
     # --- messages ---------------------------------------------------------------------------------------------------
@@ -131,9 +135,7 @@ class GazeMapper:
         """See whether a calibration is computed, and warn of gaze outside of it."""
         fitted = self._calibrator.poll(self._camera, self._live)
         if fitted is not None:
-            self._calibration, self._notes = fitted.name, fitted.notes
-            self._live = LiveMapper(fitted.gazer, fitted.params, self._camera, fitted.references)
-            self._listen()
+            self._take(fitted.name, fitted.notes)
         if self._live is not None and self._context.now() >= self._warned_at + _WARN_EVERY_S:
             outside = self._live.outside()
             if outside is not None:
@@ -158,8 +160,8 @@ class GazeMapper:
 
     def _start(self, mode: Mode, note: Mapping[str, Any]) -> None:
         gazer = self._live.gazer if mode == "validation" and self._live else self._gazer
-        if self._calibrator.run is not None:
-            _log.warning("%s does not start: %s runs", mode, self._calibrator.run.plan.mode)
+        if run := self._calibrator.run:
+            self._decline(f"{mode}.should_start", f"a {run.plan.mode} runs", "end it first, with should_stop")
             return
         try:
             wanted = plan(mode, note, self._kind, gazer)
@@ -170,20 +172,25 @@ class GazeMapper:
             return
         self._calibrator.start(wanted, (self._camera.width, self._camera.height), self._min_confidence)
 
-    def _on_should_stop(self, _note: Mapping[str, Any]) -> None:
-        if self._calibrator.run is None:
-            _log.warning("there is no calibration or validation to stop")
+    def _stop(self, mode: Mode, _note: Mapping[str, Any]) -> None:
+        run = self._calibrator.run
+        # The command c of Pupil Remote, which is the only one there is, ends a validation too.
+        if run is None or (mode, run.plan.mode) == ("validation", "calibration"):
+            why, then = f"no {mode} runs", f"begin with {mode}.should_start"
+            if run is not None:
+                why, then = f"{why}, but a calibration", "end it with calibration.should_stop"
+            self._decline(f"{mode}.should_stop", why, then)
+            return
         self._calibrator.stop()
 
     def _on_references(self, note: Mapping[str, Any]) -> None:
         run = self._calibrator.run
         try:
             if run is None:
-                raise ChoreographyRefused("reference data can only be added while a calibration runs")
+                raise ChoreographyRefused("no calibration or validation runs", hint="begin with should_start")
             run.add_references(note.get("ref_data"))
         except ChoreographyRefused as error:
-            self._refused += 1
-            _log.error("calibration.add_ref_data was refused: %s", error.message)
+            self._decline("calibration.add_ref_data", error.message, error.hint)
 
     def _on_markers(self, payload: Mapping[str, Any]) -> None:
         width, height = payload.get("width"), payload.get("height")
@@ -196,9 +203,9 @@ class GazeMapper:
             self._min_confidence = _confidence(note.get("value"))
             if self._calibrator.run is not None:
                 self._calibrator.run.min_confidence = self._min_confidence
+            self._remember()
         except PluginArgument as error:
-            self._refused += 1
-            _log.error("set_min_calibration_confidence was refused: %s", error.message)
+            self._decline("set_min_calibration_confidence", error.message, error.hint)
 
     def _on_should_load(self, note: Mapping[str, Any]) -> None:
         name = note.get("name")
@@ -214,32 +221,72 @@ class GazeMapper:
 
         Raises:
             UnknownCalibration: there is none of that name, or it cannot be read.
-            UnknownGazer: its parameters are not well formed.
+            UnknownGazer, ChoreographyRefused: as ``_use``.
         """
         stored = load_calibration(name, self._folder)
-        references = stored.calib_data.get("ref_list", [])
-        self._live = LiveMapper(stored.gazer_class_name, stored.params, self._camera, references)
-        self._calibration = stored.name
         same = {
             "gazer_class_name": stored.gazer_class_name,
             "timestamp": stored.timestamp,
             "record": True,
             "version": 2,
         }
-        self._notes = [
-            {"subject": "calibration.setup.v2", "calib_data": stored.calib_data, **same},
-            {"subject": "calibration.result.v2", "params": stored.params, **same},
-        ]
+        setup = {"subject": "calibration.setup.v2", "calib_data": stored.calib_data, **same}
+        self._use(stored.name, [setup, {"subject": "calibration.result.v2", "params": stored.params, **same}])
+
+    def _use(self, name: str, notes: list[dict[str, Any]]) -> None:
+        """Map with a calibration that was made before, and tell so; ``notes`` as ``_take`` has them.
+
+        Raises:
+            UnknownGazer: its parameters are not well formed.
+            ChoreographyRefused: it cannot be told, as something in it cannot be packed.
+        """
+        for note in notes:
+            pack(note)
+        self._take(name, notes)
         self._on_recording_started({})
-        self._context.notify(
-            {"subject": "calibration.loaded", "name": stored.name, "gazer_class_name": stored.gazer_class_name}
-        )
+        gazer = notes[-1]["gazer_class_name"]
+        self._context.notify({"subject": "calibration.loaded", "name": name, "gazer_class_name": gazer})
+
+    def _take(self, name: str, notes: list[dict[str, Any]]) -> None:
+        """Map with a calibration: its ``calibration.setup.v2``, if that is known, and ``calibration.result.v2``.
+
+        Raises:
+            UnknownGazer: its parameters are not well formed.
+        """
+        result, references = notes[-1], notes[0].get("calib_data", {}).get("ref_list", [])
+        self._live = LiveMapper(result["gazer_class_name"], result["params"], self._camera, references)
+        self._calibration, self._notes = name, notes
+        self._remember()
         self._listen()
+
+    def _remember(self) -> None:
+        self._context.remember(
+            {
+                "gazer": self._gazer,
+                "choreography": self._kind,
+                "min_confidence": self._min_confidence,
+                "calibration": self._calibration,
+                "notes": self._notes,
+            }
+        )
+
+    def _restore(self, before: Mapping[str, Any]) -> None:
+        """Go on as the process did that died."""
+        self._gazer, self._kind = before["gazer"], before["choreography"]
+        self._min_confidence = before["min_confidence"]
+        if before["notes"]:
+            self._use(before["calibration"], before["notes"])
 
     def _on_recording_started(self, _note: Mapping[str, Any]) -> None:
         """Have the calibration in use recorded, with its own timestamps, as Pupil Capture does."""
         for note in self._notes:
             self._context.notify(note)
+
+    def _decline(self, what: str, reason: str, hint: str) -> None:
+        """Tell that a notification is not obeyed, and that what runs goes on."""
+        self._refused += 1
+        _log.error("%s was refused: %s%s", what, reason, f" ({hint})" if hint else "")
+        self._context.notify({"subject": "calibration.refused", "what": what, "reason": reason, "hint": hint})
 
     def _refuse(self, mode: Mode, gazer: str, error: PluginError) -> None:
         self._refused += 1
@@ -270,6 +317,7 @@ class GazeMapper:
         self._kind, self._gazer = kind, str(gazer)
         if kind != "hmd" and gazer == GazerHMD3D.__name__:
             self._gazer = "Gazer3D"
+        self._remember()
 
     def _start_gazer(self, name: str, args: Mapping[str, Any]) -> None:
         """Map with given parameters, or fit to given data.
@@ -279,19 +327,9 @@ class GazeMapper:
         """
         params, data = args.get("params"), args.get("calib_data")
         if isinstance(params, dict) and data is None:
-            self._live = LiveMapper(name, params, self._camera)
-            self._calibration = ""
-            now = self._context.now()
-            self._notes = [
-                {
-                    "subject": "calibration.result.v2",
-                    "gazer_class_name": name,
-                    "timestamp": now,
-                    "params": self._live.params,
-                    "record": True,
-                    "version": 2,
-                }
-            ]
+            params = LiveMapper(name, params, self._camera).params
+            result = {"subject": "calibration.result.v2", "gazer_class_name": name, "timestamp": self._context.now()}
+            self._use("", [{**result, "params": params, "record": True, "version": 2}])
         elif isinstance(data, dict) and params is None:
             is_hmd = name == GazerHMD3D.__name__
             places = args.get("eye_translations")
