@@ -18,7 +18,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgpack
 import numpy as np
@@ -29,12 +29,14 @@ from gazed_recorder.atomic import replace_file
 from gazed_recorder.errors import DamagedFile
 from gazed_recorder.npy import GrowingArray
 
-__all__ = ["DatumLog", "LogRepair", "PldataReader", "check_datum", "log_name", "repair_log"]
+__all__ = ["DatumLog", "LogRepair", "PldataReader", "check_datum", "log_name", "repair_log", "unpack_datum"]
 
 STAMP_DTYPE = np.dtype("<f8")
 _FLUSH_BYTES = 1 << 18
 _LARGEST = 1 << 24
 _KNOWN_TOPICS = 1024
+_PACKED_MAP = 13
+_DEEPEST = 8
 _BIN16 = struct.Struct(">BH")
 _BIN32 = struct.Struct(">BI")
 _BIN8 = [bytes((0xC4, size)) for size in range(256)]
@@ -71,6 +73,31 @@ def check_datum(payload: bytes) -> tuple[str, float]:
     if isinstance(timestamp, bool) or not isinstance(timestamp, int | float) or not math.isfinite(timestamp):
         raise MessageError(f"datum {topic!r:.80} has a timestamp that is a finite number, found {timestamp!r:.80}")
     return topic, float(timestamp)
+
+
+def unpack_datum(payload: bytes) -> dict[str, Any]:
+    """Return a packed datum, together with the maps in it that are packed once more.
+
+    Pupil Player keeps the data that others rest on so, as msgpack's extension type 13.
+
+    Raises:
+        ValueError, TypeError, RecursionError, msgpack.UnpackException: it is no datum.
+    """
+    return _unpack(payload, 0)
+
+
+def _unpack(payload: bytes, depth: int) -> dict[str, Any]:
+    # Each level takes much of the C stack.
+    if depth > _DEEPEST:
+        raise ValueError(f"maps packed in maps, more than {_DEEPEST} deep")
+
+    def nested(code: int, data: bytes) -> Any:
+        return _unpack(data, depth + 1) if code == _PACKED_MAP else msgpack.ExtType(code, data)
+
+    datum = msgpack.unpackb(payload, strict_map_key=False, ext_hook=nested)
+    if not isinstance(datum, dict):
+        raise TypeError(f"a datum is a map, found {type(datum).__name__}")
+    return datum
 
 
 class DatumLog:

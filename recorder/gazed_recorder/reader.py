@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from gazed_bus.frame import AUDIO
 from gazed_recorder.arrays import read_array
-from gazed_recorder.datalog import STAMP_DTYPE, PldataReader
+from gazed_recorder.datalog import STAMP_DTYPE, PldataReader, unpack_datum
 from gazed_recorder.errors import DamagedFile, NotARecording
 from gazed_recorder.info import PLAYER_INFO, duration_s
 from gazed_recorder.layout import log_names, stream_parts
@@ -171,7 +171,7 @@ class Recording:
         reader = PldataReader(path)
         for topic, payload in reader:
             try:
-                yield {"topic": topic.decode(), **msgpack.unpackb(payload, strict_map_key=False)}
+                yield {"topic": topic.decode(), **unpack_datum(payload)}
             except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
                 raise DamagedFile(f"{path}: record {reader.count - 1} cannot be unpacked: {error}") from error
 
