@@ -7,6 +7,7 @@
         ├── MessageError       a message is not what the wire format asks for
         ├── NotDelivered       the broker takes no more messages
         ├── PortInUse          a port the daemon needs is taken
+        ├── CameraModelError   intrinsics of a camera are not well formed
         └── RemoteError        the client's view
             ├── NotReachable   nobody answers at that address
             ├── RequestRefused the daemon said no; ``reason`` and text are the daemon's
@@ -19,6 +20,7 @@ from gazed_timesync import GazedError
 
 __all__ = [
     "BusError",
+    "CameraModelError",
     "MessageError",
     "NotDelivered",
     "NotGazed",
@@ -52,6 +54,12 @@ class PortInUse(BusError):
 
     code = "port-in-use"
     exit_code = 4
+
+
+class CameraModelError(BusError):
+    """Intrinsics of a camera are not well formed, or the file that should hold them cannot be read."""
+
+    code = "camera-model"
 
 
 class RemoteError(BusError):

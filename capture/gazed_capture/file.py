@@ -13,9 +13,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gazed_bus.errors import CameraModelError
 from gazed_bus.frame import Frame, StreamInfo
+from gazed_bus.intrinsics import read_intrinsics
 from gazed_capture.errors import EndOfStream, SourceError, SourceNotFound, SourceOptionError
-from gazed_capture.intrinsics import load_intrinsics
 from gazed_capture.options import refuse_unknown
 from gazed_capture.playback import SharedStart, find_parts, folder_span, load_stamps, span_of, stamps_beside
 from gazed_capture.source import ClockQuality, Demand, DeviceInfo, SourceStats
@@ -151,8 +152,8 @@ class FileSource:
         if not path.is_file():
             return None
         try:
-            return load_intrinsics(path, width, height)
-        except SourceError as error:
+            return read_intrinsics(path).get((width, height))
+        except CameraModelError as error:
             _log.warning("%s: %s; played without", self._stream, error)
             return None
 

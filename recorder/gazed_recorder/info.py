@@ -14,12 +14,11 @@ import platform
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import av
 import av.error
-import msgpack
 
+from gazed_bus.intrinsics import dummy_intrinsics, pack_intrinsics
 from gazed_recorder.atomic import replace_file
 from gazed_recorder.errors import DamagedFile
 from gazed_recorder.manifest import Manifest, StreamReport
@@ -124,10 +123,8 @@ def write_intrinsics(folder: Path, manifest: Manifest) -> None:
             model = report.info.get("intrinsics")
             # A camera that came back with another image size describes the later parts, not the first.
             if not model or list(model.get("resolution", ())) != [width, height]:
-                model = _dummy_model(width, height)
-            # The key is the text of a tuple: Pupil's readers compare it literally.
-            packed = msgpack.packb({"version": 1, f"({width}, {height})": model})
-            replace_file(folder / f"{stream}.intrinsics", packed)
+                model = dummy_intrinsics(width, height)
+            replace_file(folder / f"{stream}.intrinsics", pack_intrinsics(model, width, height))
 
 
 def _image_size(folder: Path, report: StreamReport) -> tuple[int, int]:
@@ -149,15 +146,6 @@ def _resolution(folder: Path, world: StreamReport) -> str:
         return "{}x{}".format(*_image_size(folder, world)) if world.parts else ""
     except DamagedFile:
         return ""
-
-
-def _dummy_model(width: int, height: int) -> dict[str, Any]:
-    return {
-        "camera_matrix": [[1000.0, 0.0, width / 2.0], [0.0, 1000.0, height / 2.0], [0.0, 0.0, 1.0]],
-        "dist_coefs": [[0.0] * 5],
-        "resolution": [width, height],
-        "cam_type": "dummy",
-    }
 
 
 def _name(folder: Path, manifest: Manifest) -> str:

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from gazed_bus.frame import Frame
 from gazed_capture.errors import EndOfStream, SourceError, SourceNotFound, SourceOptionError
 from gazed_capture.file import FileSource
-from gazed_capture.intrinsics import load_intrinsics
 from gazed_capture.source import find_source
 from gazed_timesync import host_now
 
@@ -444,27 +443,6 @@ def test_a_late_one_joins_what_is_going_on(tmp_path: Path) -> None:
     assert late.stats().missed == 0
     late.close()
     first.close()
-
-
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    content=st.binary(max_size=64)
-    | st.recursive(
-        st.none() | st.floats() | st.text(max_size=5) | st.just("(64, 48)"),
-        lambda inner: (
-            st.lists(inner, max_size=3)
-            | st.dictionaries(st.sampled_from(["(64, 48)", "camera_matrix", "dist_coefs", "cam_type"]), inner)
-        ),
-    ).map(msgpack.packb)
-)
-def test_intrinsics_that_are_garbage_never_crash(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "world.intrinsics"
-    path.write_bytes(content)
-    try:
-        camera = load_intrinsics(path, 64, 48)
-    except SourceError:
-        return
-    assert camera is None or np.asarray(camera["camera_matrix"]).shape == (3, 3)
 
 
 def test_a_folder_plays_without_its_intrinsics_if_they_are_garbage(

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gazed_bus.codec import Message
+from gazed_bus.errors import CameraModelError
 from gazed_plugins.errors import PluginArgument
 from gazed_plugins.events.fixation import FixationDetector
 from gazed_plugins.events.fixation_offline import find_fixations
 from gazed_plugins.events.window import DirectionWindow, dispersion_deg
 from gazed_plugins.gaze.camera import default_camera
-from gazed_plugins.gaze.errors import CameraModelError
 from gazed_plugins.testing import FakeContext, check_plugin
 
 FPS = 120

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gazed_bus.errors import CameraModelError
 from gazed_plugins.gaze.camera import Camera, default_camera, read_camera, read_camera_file
-from gazed_plugins.gaze.errors import CameraModelError
 
 CAMERAS = [
     ("Pupil Cam1 ID2", 640, 480),

@@ -18,6 +18,7 @@ pytest.importorskip("pye3d.detector_3d")
 pytest.importorskip("pupil_detectors")
 
 from gazed_bus.codec import Message
+from gazed_bus.errors import CameraModelError
 from gazed_capture.wearer.bank import open_bank
 from gazed_capture.wearer.options import read_options
 from gazed_plugins.errors import PluginArgument
@@ -103,7 +104,11 @@ def test_every_nth_frame() -> None:
 
 def test_what_is_known_of_the_camera(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "eye0.intrinsics"
-    model = {"camera_matrix": [[300.0, 0, 0], [0, 310.0, 0], [0, 0, 1]], "cam_type": "radial"}
+    model = {
+        "camera_matrix": [[300.0, 0, 0], [0, 310.0, 0], [0, 0, 1]],
+        "dist_coefs": [[0.0] * 5],
+        "cam_type": "radial",
+    }
     path.write_bytes(msgpack.packb({"version": 1, f"({SIZE}, {SIZE})": model}))
     for args, focal, origin in (
         ({"focal_length": 250}, 250.0, "argument"),
@@ -270,7 +275,7 @@ def test_wrong_notifications_change_nothing(
     ],
 )
 def test_arguments_are_checked(args: dict[str, object]) -> None:
-    with pytest.raises(PluginArgument):
+    with pytest.raises((PluginArgument, CameraModelError)):
         PupilDetectorPlugin(FakeContext(), args)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gazed_plugins.errors import PluginArgument
-from gazed_plugins.pupil.intrinsics import eye_camera, known_cameras, read_intrinsics
+from gazed_plugins.pupil.intrinsics import eye_camera
 from gazed_plugins.pupil.settings import Properties2D, PupilSettings
 
 
@@ -146,25 +146,10 @@ def test_intrinsics_of_another_resolution_say_nothing(tmp_path: Path) -> None:
 
 def test_a_dummy_says_nothing(tmp_path: Path) -> None:
     path = camera_file(tmp_path / "eye0.intrinsics", {**MODEL, "cam_type": "dummy"})
-    assert read_intrinsics(path, (192, 192)) is None
+    assert eye_camera((192, 192), path=path).origin == "assumed"
     assert eye_camera((192, 192), intrinsics={**MODEL, "cam_type": "dummy"}).origin == "assumed"
 
 
-def test_eye_cameras_of_pupil_core_are_known() -> None:
-    assert known_cameras() == ["Pupil Cam1", "Pupil Cam2", "Pupil Cam3"]
-
-
-@pytest.mark.parametrize("entry", [1, {}, {"camera_matrix": [[1]]}, {"camera_matrix": [[0, 0, 0], [0, -1, 0]]}])
-def test_a_damaged_entry_is_refused(tmp_path: Path, entry: object) -> None:
-    with pytest.raises(PluginArgument, match="camera_matrix"):
-        read_intrinsics(camera_file(tmp_path / "x.intrinsics", entry), (192, 192))
-
-
-@pytest.mark.parametrize("content", [b"", b"\xc1", msgpack.packb([1]), b"\0" * ((1 << 20) + 1)])
-def test_what_is_no_intrinsics_file_is_refused(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "x.intrinsics"
-    path.write_bytes(content)
-    with pytest.raises(PluginArgument, match=r"x\.intrinsics"):
-        read_intrinsics(path, (192, 192))
-    with pytest.raises(PluginArgument):
-        read_intrinsics(tmp_path / "absent", (192, 192))
+@pytest.mark.parametrize(("number", "size"), [(1, (320, 240)), (1, (640, 480)), (2, (192, 192)), (3, (400, 400))])
+def test_eye_cameras_of_pupil_core_are_known(number: int, size: tuple[int, int]) -> None:
+    assert eye_camera(size, device=f"Pupil Cam{number} ID0").origin == "built-in"

@@ -13,19 +13,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import cv2
-import msgpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gazed_plugins.gaze.errors import CameraModelError
+from gazed_bus.errors import CameraModelError
+from gazed_bus.intrinsics import dummy_intrinsics, read_intrinsics
 
 __all__ = ["Camera", "camera_of_stream", "default_camera", "read_camera", "read_camera_file"]
 
 Floats = NDArray[np.float64]
 
-_MAX_BYTES = 1 << 20
 _SIZES = {"radial": (4, 5, 8, 12, 14), "fisheye": (4,), "dummy": (4, 5, 8, 12, 14)}
-_DUMMY_FOCAL_PX = 1000.0
 _LARGEST_SIZE = 20_000
 _log = logging.getLogger(__name__)
 _SETTLED = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 200, 1e-12)
@@ -128,8 +126,7 @@ def default_camera(device: str, width: int, height: int) -> Camera:
     """Return what is known of a camera by its name; a ``dummy`` if nothing is known."""
     known = _DEFAULTS.get((device, width, height))
     if known is None:
-        focal, middle = _DUMMY_FOCAL_PX, (width / 2, height / 2)
-        return Camera(_matrix(focal, focal, *middle), np.zeros(5), width, height, "dummy")
+        return read_camera(dummy_intrinsics(width, height), width, height)
     kind, numbers, distortion = known
     return Camera(_matrix(*numbers), np.array(distortion), width, height, kind)
 
@@ -183,20 +180,15 @@ def read_camera(intrinsics: Mapping[str, Any], width: int, height: int) -> Camer
 
 
 def read_camera_file(path: Path, width: int, height: int) -> Camera:
-    """Return the camera of an ``*.intrinsics`` file, a msgpack map of ``"(width, height)"`` to intrinsics.
+    """Return the camera of an ``*.intrinsics`` file for images of this size in px.
 
     Raises:
-        CameraModelError: the file cannot be read, is no such map, or does not know this size.
+        CameraModelError: the file cannot be read, is no intrinsics file, or does not know this size.
     """
-    try:
-        with path.open("rb") as file:
-            content = msgpack.unpackb(file.read(_MAX_BYTES), strict_map_key=False)
-    except (OSError, ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
-        raise CameraModelError(f"{path} is no intrinsics file: {error}", hint=_HINT) from error
-    entry = content.get(f"({width}, {height})") if isinstance(content, dict) else None
-    if not isinstance(entry, dict):
+    known = read_intrinsics(path).get((width, height))
+    if known is None:
         raise CameraModelError(f"{path} has no intrinsics for {width}x{height}", hint=_HINT)
-    return read_camera(entry, width, height)
+    return read_camera(known, width, height)
 
 
 _HINT = "calibrate the world camera again, or remove its intrinsics to use the built-in ones"

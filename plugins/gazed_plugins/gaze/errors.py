@@ -5,7 +5,6 @@
     PluginError
     ├── CalibrationFailed    no gazer could be fitted; ``reason`` is the text that Pupil's notification carries
     ├── UnknownGazer         no gazer of that class name, or its parameters are not well formed
-    ├── CameraModelError     intrinsics are not well formed
     ├── ChoreographyRefused  a calibration cannot begin like this, or a reference is not well formed
     └── UnknownCalibration   no stored calibration of that name, or it cannot be read
 """
@@ -14,7 +13,7 @@ from __future__ import annotations
 
 from gazed_plugins.errors import PluginError
 
-__all__ = ["CalibrationFailed", "CameraModelError", "ChoreographyRefused", "UnknownCalibration", "UnknownGazer"]
+__all__ = ["CalibrationFailed", "ChoreographyRefused", "UnknownCalibration", "UnknownGazer"]
 
 
 class CalibrationFailed(PluginError):
@@ -36,12 +35,6 @@ class UnknownGazer(PluginError):
 
     code = "unknown-gazer"
     exit_code = 2
-
-
-class CameraModelError(PluginError):
-    """Intrinsics of a camera are not well formed."""
-
-    code = "camera-model"
 
 
 class ChoreographyRefused(PluginError):

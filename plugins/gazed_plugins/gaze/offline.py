@@ -21,12 +21,13 @@ from typing import Any
 import msgpack
 import msgspec
 
+from gazed_bus.errors import CameraModelError
 from gazed_plugins.errors import PluginError
 from gazed_plugins.gaze.accuracy import Accuracy, measure
 from gazed_plugins.gaze.camera import Camera, default_camera, read_camera, read_camera_file
 from gazed_plugins.gaze.checks import is_pupil
 from gazed_plugins.gaze.cross import leave_one_target_out
-from gazed_plugins.gaze.errors import CalibrationFailed, CameraModelError, UnknownCalibration
+from gazed_plugins.gaze.errors import CalibrationFailed, UnknownCalibration
 from gazed_plugins.gaze.gazer import Gazer
 from gazed_plugins.gaze.gazer_hmd import GazerHMD3D
 from gazed_plugins.gaze.matching import Datum, LiveMatcher

@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgpack
+from gazed_bus.intrinsics import read_intrinsics
 
-from gazed_plugins.errors import PluginArgument
-
-__all__ = ["EyeCamera", "eye_camera", "known_cameras", "read_intrinsics"]
+__all__ = ["EyeCamera", "eye_camera"]
 
 _FOCAL_PX = {
     ("Pupil Cam1", (320, 240)): 339.0,
@@ -27,7 +25,6 @@ _FOCAL_PX = {
     ("Pupil Cam3", (192, 192)): 140.0,
     ("Pupil Cam3", (400, 400)): 278.5,
 }
-_LARGEST = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +37,6 @@ class EyeCamera:
     """Width and height in pixels."""
     origin: str
     """Where the focal length comes from: ``argument``, ``file``, ``stream``, ``built-in`` or ``assumed``."""
-
-
-def known_cameras() -> list[str]:
-    """Return the names of the cameras whose intrinsics are built in."""
-    return sorted({name for name, _ in _FOCAL_PX})
 
 
 def eye_camera(
@@ -61,11 +53,11 @@ def eye_camera(
     nobody knows is assumed to see as wide as Pupil Core's 200 Hz eye camera does: 39 degrees.
 
     Raises:
-        PluginArgument: the file cannot be read, or holds no intrinsics.
+        CameraModelError: the file cannot be read, or is no intrinsics file.
     """
-    found = read_intrinsics(path, resolution) if path else None
-    if found is not None:
-        return EyeCamera(found, resolution, "file")
+    focal = _focal_length(read_intrinsics(path).get(resolution)) if path else None
+    if focal is not None:
+        return EyeCamera(focal, resolution, "file")
     if intrinsics is not None and intrinsics.get("resolution") in (list(resolution), resolution):
         focal = _focal_length(intrinsics)
         if focal is not None:
@@ -77,33 +69,9 @@ def eye_camera(
     return EyeCamera(_FOCAL_PX["Pupil Cam2", (400, 400)] * max(resolution) / 400, resolution, "assumed")
 
 
-def read_intrinsics(path: Path, resolution: tuple[int, int]) -> float | None:
-    """Return the focal length (px) that an ``*.intrinsics`` file has for a resolution; ``None`` if it has none.
-
-    A ``dummy`` model, which stands for a camera nobody has measured, says nothing.
-
-    Raises:
-        PluginArgument: the file cannot be read, or is no intrinsics file.
-    """
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise PluginArgument(f"{path} is larger than {_LARGEST} bytes")
-        content = msgpack.unpackb(path.read_bytes(), strict_map_key=False)
-    except (OSError, ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
-        raise PluginArgument(f"{path} is no intrinsics file: {error}") from error
-    if not isinstance(content, dict):
-        raise PluginArgument(f"{path} is no intrinsics file: it holds no map")
-    # The text of a tuple: Pupil's files are keyed so.
-    entry = content.get(str(tuple(resolution)))
-    if entry is None:
-        return None
-    if not isinstance(entry, dict) or (entry.get("cam_type") != "dummy" and _focal_length(entry) is None):
-        raise PluginArgument(f"{path}: the entry of {resolution[0]}x{resolution[1]} needs a 3x3 camera_matrix")
-    return _focal_length(entry)
-
-
-def _focal_length(model: Mapping[Any, Any]) -> float | None:
-    if model.get("cam_type") == "dummy":
+def _focal_length(model: Mapping[str, Any] | None) -> float | None:
+    """Return the focal length in px; ``None`` where the model has none, or is that of a camera nobody has measured."""
+    if model is None or model.get("cam_type") == "dummy":
         return None
     try:
         matrix = model["camera_matrix"]

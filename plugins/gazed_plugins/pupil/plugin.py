@@ -76,7 +76,8 @@ class PupilDetectorPlugin:
         """Return what the arguments say of the camera.
 
         Raises:
-            PluginArgument: an argument is of the wrong kind, or the file cannot be read.
+            PluginArgument: an argument is of the wrong kind.
+            CameraModelError: the file cannot be read, or is no intrinsics file.
         """
         focal = self._args.get("focal_length")
         if focal is not None:
