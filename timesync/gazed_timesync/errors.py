@@ -3,8 +3,10 @@
 ::
 
     GazedError            code, message, hint
-    └── ClockError        the shared clock
-        └── ClockHeld     a jump was asked for while a recording holds the epoch
+    ├── ClockError        the shared clock
+    │   └── ClockHeld     a jump was asked for while a recording holds the epoch
+    └── ZreError          discovery on the local network
+        └── ZreMalformed  bytes that are no message, or a message that is no valid one
 
 Each part adds a branch of its own below ``GazedError``.
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-__all__ = ["ClockError", "ClockHeld", "GazedError"]
+__all__ = ["ClockError", "ClockHeld", "GazedError", "ZreError", "ZreMalformed"]
 
 
 class GazedError(Exception):
@@ -46,3 +48,15 @@ class ClockHeld(ClockError):
     """The epoch may not jump now: a recording is running."""
 
     code = "clock-held"
+
+
+class ZreError(GazedError):
+    """Other nodes on the local network cannot be found or spoken to."""
+
+    code = "zre"
+
+
+class ZreMalformed(ZreError):
+    """This does not follow the protocol."""
+
+    code = "zre-malformed"
