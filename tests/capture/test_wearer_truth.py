@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gazed_capture.errors import SourceOptionError
 from gazed_capture.wearer.bank import Bank, open_bank
 from gazed_capture.wearer.optics import ELLIPSE, fit_ellipses, limbus_ellipses, project, pupil_ellipses
 from gazed_capture.wearer.options import read_options
@@ -137,6 +138,36 @@ def test_blinks_close_the_eye_wholly_for_a_short_time(eye: tuple[str, Bank]) -> 
     assert np.percentile(_gray(bank, closed), 0.1) > 40
     half = bank.truth["pupil_visible"]
     assert ((half > 0.05) & (half < 0.95)).any()
+
+
+def _eye(**options: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images (N, 96, 96) and the truth of half a second."""
+    short = {"width": 96, "height": 96, "fps": 20, "seconds": 0.5, **options}
+    loop = render(read_options("eye1", short).bank)
+    shown = [loop.images[image] for image in loop.image_of_row]
+    return np.stack([cv2.imdecode(np.frombuffer(jpeg, np.uint8), 0) for jpeg in shown]), loop.truth
+
+
+def test_lids_may_droop_and_stay_closed_for_longer() -> None:
+    _, usual = _eye(seconds=3, fps=60)
+    _, drooping = _eye(seconds=3, fps=60, droop=0.4)
+    _, long = _eye(seconds=3, fps=60, closed_s=0.5)
+    assert drooping["lid_opening"].max() == pytest.approx(0.6, abs=1 / 64)
+    assert np.median(drooping["pupil_visible"]) < 0.9 < 0.99 < np.median(usual["pupil_visible"])
+    closed = [(rows["lid_opening"] == 0).mean() * 3 for rows in (usual, drooping, long)]
+    assert closed == pytest.approx([0.05, 0.05, 0.5], abs=0.05)
+    with pytest.raises(SourceOptionError, match=r"closed_s .* less than the loop's 0.5 s"):
+        read_options("eye0", {"seconds": 0.5, "closed_s": 0.4})
+
+
+def test_eyes_differ_in_pupils_lights_and_noise() -> None:
+    _, truth = _eye(pupil_mm=6.5)
+    assert truth["pupil_mm"].max() > 6 > 5 > _eye()[1]["pupil_mm"].max()
+    glints = [int((_eye(lights=count, noise=0)[0][0] > 225).sum()) for count in (0, 2, 6)]
+    assert glints == sorted(set(glints))
+    assert glints[0] == 0
+    smooth, grainy = (float(np.diff(_eye(noise=sigma)[0][0, :10].astype(float)).std()) for sigma in (0, 20))
+    assert grainy > smooth + 10
 
 
 def test_loop_has_no_seam() -> None:

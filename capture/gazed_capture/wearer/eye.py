@@ -168,6 +168,6 @@ class EyePainter:
         return np.asarray(np.clip((_SCLERA_GRAY + tissue - 0.12 * soft) * ball, 60, 255), np.float32)
 
     @staticmethod
-    def sensor_noise(seed: int, size: tuple[int, int]) -> Image:
-        """Return a field of sensor noise, sigma 2.5, larger than an image so that windows of it differ."""
-        return noise(np.random.default_rng([seed, 7]), size[1] + 64, size[0] + 64, 2.5)
+    def sensor_noise(seed: int, size: tuple[int, int], sigma: float) -> Image:
+        """Return a field of sensor noise, larger than an image so that windows of it differ."""
+        return noise(np.random.default_rng([seed, 7]), size[1] + 64, size[0] + 64, sigma)

@@ -14,6 +14,7 @@ from gazed_capture.wearer.rig import (
     CORNEA_INDEX,
     CORNEA_RADIUS_MM,
     IRIS_RADIUS_MM,
+    LIGHTS_MM,
     PUPIL_PLANE_MM,
 )
 
@@ -28,7 +29,6 @@ Pupil's convention for ``ellipse``: axes [minor, major], angle of the major axis
 """
 
 _RIM_POINTS = 32
-_LEDS_MM = np.array([[-9.0, -3.0, 0.0], [9.0, -3.0, 0.0]])  # beside the lens, in the upright camera's frame
 
 
 def project(points: Floats, camera: Floats) -> Floats:
@@ -103,12 +103,12 @@ def limbus_ellipses(gaze: Floats, eyeball: Floats, camera: Floats) -> NDArray[np
     return fit_ellipses(project(_rim(gaze, eyeball, np.full(len(gaze), IRIS_RADIUS_MM)), camera))
 
 
-def glints(gaze: Floats, eyeball: Floats, camera: Floats, *, upside_down: bool) -> Floats:
-    """Return the mirror images of the camera's two lights in the cornea, (N, 2, 2) in pixels.
+def glints(gaze: Floats, eyeball: Floats, camera: Floats, *, upside_down: bool, count: int = 2) -> Floats:
+    """Return the mirror images of the camera's first ``count`` lights in the cornea, (N, count, 2) in pixels.
 
     A light is seen where the cornea's normal halves the angle between camera and light.
     """
-    lights = _LEDS_MM * (np.array([-1.0, -1.0, 1.0]) if upside_down else 1.0)
+    lights = np.array(LIGHTS_MM)[:count] * (np.array([-1.0, -1.0, 1.0]) if upside_down else 1.0)
     cornea = (eyeball + CORNEA_CENTER_MM * gaze)[:, None, :]
     normal = np.repeat(-cornea / np.linalg.norm(cornea, axis=-1, keepdims=True), len(lights), axis=1)
     for _ in range(12):

@@ -9,6 +9,7 @@ from typing import Any
 
 from gazed_capture.errors import SourceOptionError
 from gazed_capture.options import read_losses, read_path, refuse_unknown
+from gazed_capture.wearer.rig import LIGHTS_MM
 
 __all__ = ["BankSpec", "WearerOptions", "read_options"]
 
@@ -23,9 +24,17 @@ _RANGES = {
     "seconds": (0.5, 60),
     "jitter_ms": (0, 1000),
     "ppm": (-10_000, 10_000),
+    "noise": (0, 50),
+    "pupil_mm": (2.5, 7.5),
+    "droop": (0, 0.9),
+    "closed_s": (0, 1.5),
+    "lights": (0, len(LIGHTS_MM)),
 }
-_WHOLE = ("width", "height", "seed")
+_WHOLE = ("width", "height", "seed", "lights")
+_DEFAULTS = {"seed": 1, "seconds": 10.0, "jitter_ms": 0.5, "ppm": 0.0}
+_DEFAULTS |= {"noise": 2.5, "pupil_mm": 4.7, "droop": 0.0, "closed_s": 0.05, "lights": 2}
 _NAMES = (*_RANGES, "skip", "cable")
+_REST_S = 0.25  # a blink takes this much more than the time for which it keeps the lids shut
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,11 @@ class BankSpec:
     fps: float
     seed: int
     seconds: float
+    noise: float
+    pupil_mm: float
+    droop: float
+    closed_s: float
+    lights: int
 
     @property
     def rows(self) -> int:
@@ -68,7 +82,15 @@ def read_options(stream: str, options: Mapping[str, Any]) -> WearerOptions:
     - ``skip``: frames that never arrive, a part of all (0 <= skip < 1) or a list of sequence numbers; default 0
     - ``cable``: path of a file; the device is unplugged while it exists; default none
 
-    ``seed`` and ``seconds`` have to be the same for all streams of one wearer.
+    And, where an eye is seen:
+
+    - ``noise``: of the sensor, sigma in gray levels; default 2.5
+    - ``pupil_mm``: diameter of the pupil, about which it varies while the lamp is off; default 4.7
+    - ``droop``: part of its way that the upper lid never opens; default 0
+    - ``closed_s``: how long a blink keeps the lids wholly shut, s; default 0.05
+    - ``lights``: how many infrared lights shine on the eye, each with its glint, 0 to 6; default 2
+
+    ``seed``, ``seconds`` and ``closed_s`` have to be the same for all streams of one wearer.
 
     Raises:
         SourceOptionError: an option is unknown or out of range, or the stream is not one that a wearer has.
@@ -80,7 +102,7 @@ def read_options(stream: str, options: Mapping[str, Any]) -> WearerOptions:
         )
     refuse_unknown("simulated", options, _NAMES)
     width, height, fps = _SIZES[stream]
-    number = {"width": width, "height": height, "fps": fps, "seed": 1, "seconds": 10.0, "jitter_ms": 0.5, "ppm": 0.0}
+    number = {"width": width, "height": height, "fps": fps, **_DEFAULTS}
     number |= {name: _number(stream, name, value) for name, value in options.items() if name in _RANGES}
     spec = BankSpec(
         stream,
@@ -89,9 +111,16 @@ def read_options(stream: str, options: Mapping[str, Any]) -> WearerOptions:
         float(number["fps"]),
         int(number["seed"]),
         float(number["seconds"]),
+        float(number["noise"]),
+        float(number["pupil_mm"]),
+        float(number["droop"]),
+        float(number["closed_s"]),
+        int(number["lights"]),
     )
     if spec.width % 2 or spec.height % 2:
         raise _refusal(stream, "width and height", f"{spec.width} x {spec.height}", "even numbers")
+    if spec.closed_s > spec.seconds - _REST_S:
+        raise _refusal(stream, "closed_s", spec.closed_s, f"at least {_REST_S} s less than the loop's {spec.seconds} s")
     return WearerOptions(
         spec,
         number["jitter_ms"],

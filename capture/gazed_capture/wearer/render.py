@@ -41,7 +41,7 @@ class Loop:
 def render(spec: BankSpec) -> Loop:
     """Render the loop; takes about a second of CPU for a default stream."""
     t = np.arange(spec.rows, dtype=np.float64) * (spec.seconds / spec.rows)
-    moment = Script(spec.seed, spec.seconds).at(t)
+    moment = Script(spec.seed, spec.seconds, pupil_mm=spec.pupil_mm, closed_s=spec.closed_s, droop=spec.droop).at(t)
     return _render_world(spec, t, moment) if spec.stream == "world" else _render_eye(spec, t, moment)
 
 
@@ -59,9 +59,9 @@ def _render_eye(spec: BankSpec, t: NDArray[np.float64], moment: Moment) -> Loop:
     for name in optics.ELLIPSE.names or ():
         truth[name] = pupils[name]
     limbi = optics.limbus_ellipses(gaze, rig.eyeball_mm, camera)
-    glints = optics.glints(gaze, rig.eyeball_mm, camera, upside_down=rig.upside_down)
+    glints = optics.glints(gaze, rig.eyeball_mm, camera, upside_down=rig.upside_down, count=spec.lights)
     painter = EyePainter(rig, camera, size, spec.seed)
-    grain = EyePainter.sensor_noise(spec.seed, size)
+    grain = EyePainter.sensor_noise(spec.seed, size, spec.noise)
     offsets = np.random.default_rng([spec.seed, 17]).integers(0, 64, (spec.rows, 2))
 
     def expose(rows: NDArray[np.intp]) -> list[bytes]:

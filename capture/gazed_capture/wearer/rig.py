@@ -20,6 +20,7 @@ __all__ = [
     "CORNEA_RADIUS_MM",
     "EYEBALL_RADIUS_MM",
     "IRIS_RADIUS_MM",
+    "LIGHTS_MM",
     "PUPIL_PLANE_MM",
     "EyeRig",
     "camera_matrix",
@@ -34,6 +35,8 @@ CORNEA_RADIUS_MM = 7.8
 CORNEA_CENTER_MM = PUPIL_PLANE_MM - sqrt(CORNEA_RADIUS_MM**2 - IRIS_RADIUS_MM**2)
 """From the centre of the eyeball to that of the cornea's sphere: 5.408 mm."""
 CORNEA_INDEX = 1.3375
+LIGHTS_MM = ((-9.0, -3.0, 0.0), (9.0, -3.0, 0.0), (0.0, 8.0, 0.0), (0.0, -8.0, 0.0), (-7.0, 6.0, 0.0), (7.0, 6.0, 0.0))
+"""Infrared lights around the lens of an eye camera, in the frame of an upright one; those of a Pupil Core first."""
 
 _EYE_CENTER = {"eye0": (31.0, 20.0, -20.0), "eye1": (-31.0, 20.0, -20.0)}
 _CAMERA_DISTANCE_MM = 40.0

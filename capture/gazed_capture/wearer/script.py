@@ -22,8 +22,7 @@ _PUPIL_STEP_MM = 0.05
 _LID_STEP = 1 / 64
 _NEAR_M, _FAR_M = (0.4, 0.5), (1.2, 2.0)
 _PURSUIT_S, _VERGENCE_S = 1.3, 0.7
-_CLOSING_S, _CLOSED_S, _OPENING_S = 0.06, 0.05, 0.09
-_BLINK_S = _CLOSING_S + _CLOSED_S + _OPENING_S
+_CLOSING_S, _OPENING_S = 0.06, 0.09
 _ACTS: tuple[Literal["saccade", "pursuit", "vergence"], ...] = ("saccade", "vergence", "saccade", "pursuit", "saccade")
 
 
@@ -68,11 +67,15 @@ def _saccade_s(start: Floats, end: Floats) -> float:
 class Script:
     """One seamless loop.
 
-    ``seed`` decides where the targets are and when the lids close; ``seconds`` is the length of the loop.
+    ``seed`` decides where the targets are and when the lids close, ``closed_s`` for how long; ``seconds`` is the length
+    of the loop, ``pupil_mm`` the size of the pupil at rest, ``droop`` the part that the lids never open.
     """
 
-    def __init__(self, seed: int, seconds: float) -> None:
+    def __init__(
+        self, seed: int, seconds: float, *, pupil_mm: float = 4.7, closed_s: float = 0.05, droop: float = 0.0
+    ) -> None:
         self.seconds = seconds
+        self._pupil_mm, self._closed_s, self._widest = pupil_mm, closed_s, 1 - droop
         rng = np.random.default_rng(seed)
         self._moves = self._plan(rng)
         self._blinks = self._plan_blinks(rng)
@@ -120,7 +123,7 @@ class Script:
         """Spread blinks over the loop, none across its seam."""
         count = max(1, round(self.seconds / 3.3))
         slot = self.seconds / count
-        room = slot - _BLINK_S - 0.02
+        room = slot - (_CLOSING_S + self._closed_s + _OPENING_S) - 0.02
         return np.array([slot * index + 0.01 + room * float(rng.uniform(0.3, 0.7)) for index in range(count)])
 
     def _path(self, t: Floats) -> Floats:
@@ -142,11 +145,11 @@ class Script:
         return path
 
     def _lids(self, t: Floats) -> Floats:
-        opening = np.ones(len(t))
+        opening = np.full(len(t), self._widest)
         for begin in self._blinks:
             closing = 1 - _ease((t - begin) / _CLOSING_S)
-            reopening = _ease((t - begin - _CLOSING_S - _CLOSED_S) / _OPENING_S)
-            opening = np.minimum(opening, np.maximum(closing, reopening))
+            reopening = _ease((t - begin - _CLOSING_S - self._closed_s) / _OPENING_S)
+            opening = np.minimum(opening, self._widest * np.maximum(closing, reopening))
         return np.asarray(np.round(opening / _LID_STEP) * _LID_STEP)
 
     def _light_reflex(self) -> Floats:
@@ -169,5 +172,5 @@ class Script:
         turns = 2 * np.pi * t[:, None] / self.seconds * np.array([1, 2, 3]) * max(1, round(self.seconds / 8))
         hippus = np.sin(turns + self._hippus) @ np.array([0.16, 0.12, 0.08])
         reflex = self._reflex[np.minimum((t * 1000).astype(np.int64), len(self._reflex) - 1)]
-        size = 4.7 + hippus - 1.7 * reflex - 0.2 * (nearness - 1)
-        return np.asarray(np.round(np.clip(size, 2.0, 6.0) / _PUPIL_STEP_MM) * _PUPIL_STEP_MM)
+        size = self._pupil_mm + hippus - 1.7 * reflex - 0.2 * (nearness - 1)
+        return np.asarray(np.round(np.clip(size, 1.5, 8.0) / _PUPIL_STEP_MM) * _PUPIL_STEP_MM)
