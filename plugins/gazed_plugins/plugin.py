@@ -6,6 +6,7 @@ A plugin is one file with one class, registered under the entry point group ``ga
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any, Protocol
@@ -79,6 +80,7 @@ class Plugin(Protocol):
 
         Raises:
             PluginArgument: an argument is unknown or out of range.
+            GazedError: what an argument names cannot be used.
         """
 
     def on_message(self, message: Message) -> None:
@@ -110,9 +112,15 @@ def find_plugin(name: str) -> type[Plugin]:
             try:
                 loaded: type[Plugin] = entry.load()
             except ImportError as error:
+                # The packages of ours are those of one extra; what those of others are called, only they know.
+                ours = entry.value.startswith("gazed_plugins.")
                 raise UnknownPlugin(
-                    f"plugin {name!r} needs the package {error.name!r}",
-                    hint=f"install it with: pip install {error.name}",
+                    f"plugin {name!r} cannot be loaded: {error}",
+                    hint="pip install 'gazed[detect]'" if ours else f"install what {entry.value} needs",
                 ) from error
             return loaded
-    raise UnknownPlugin(f"no plugin named {name!r}: installed are {', '.join(plugin_names())}")
+    near = difflib.get_close_matches(name[:100], plugin_names(), 1)
+    raise UnknownPlugin(
+        f"no plugin named {name!r:.100}: installed are {', '.join(plugin_names())}",
+        hint=f"did you mean {near[0]}?" if near else "plugins are installed as Python packages",
+    )

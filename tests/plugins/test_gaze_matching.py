@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gazed_plugins.gaze.matching import LiveMatcher, confident, match_for_calibration, nearest
+from gazed_plugins.gaze.matching import LiveMatcher, match_for_calibration, nearest
 
 
 def _pupil(eye: int, timestamp: float, confidence: float = 1.0) -> dict:
@@ -146,10 +146,3 @@ def test_a_pair_may_not_be_spread_over_more_than_a_fifteenth():
 def test_calibration_without_anything_matches_nothing():
     assert match_for_calibration([], []).binocular == []
     assert match_for_calibration([{"timestamp": 1.0}], []).right == []
-
-
-def test_confident_tells_how_much_it_left_out():
-    kept, dropped = confident([_pupil(0, 1, 0.79), _pupil(0, 2, 0.8), _pupil(0, 3, 1.0), _pupil(1, 4, 0.0)])
-    assert [datum["timestamp"] for datum in kept] == [2, 3]
-    assert dropped == 0.5
-    assert confident([]) == ([], 1.0)

@@ -17,8 +17,9 @@ def test_installed_plugins_are_found() -> None:
 
 
 def test_an_unknown_plugin_is_refused_with_what_is_installed() -> None:
-    with pytest.raises(UnknownPlugin, match=r"'Frame_Publsher'.*Frame_Publisher"):
+    with pytest.raises(UnknownPlugin, match=r"'Frame_Publsher'.*Frame_Publisher") as refusal:
         find_plugin("Frame_Publsher")
+    assert refusal.value.hint == "did you mean Frame_Publisher?"
 
 
 class Echo:

@@ -16,6 +16,7 @@ from gazed_plugins.arguments import is_vector, read_numbers, shown
 from gazed_plugins.errors import PluginArgument
 from gazed_plugins.events.window import DirectionWindow
 from gazed_plugins.plugin import PluginContext
+from gazed_plugins.status import STATUS, told_of
 
 if TYPE_CHECKING:
     from gazed_plugins.gaze.camera import Camera, Floats
@@ -24,7 +25,6 @@ __all__ = ["FixationDetector", "Method", "fixation_datum", "is_gaze"]
 
 Method = Literal["2d gaze", "3d gaze"]
 
-_STATUS = "gazed.status"
 _MIN_SAMPLES = 3
 _EVERY_S = 1 / 30
 _ARGUMENTS = {
@@ -48,7 +48,7 @@ class FixationDetector:
     without any of them it is what ``gazed.status`` tells of it.
     """
 
-    topics: tuple[str, ...] = ("gaze.", _STATUS)
+    topics: tuple[str, ...] = ("gaze.", STATUS)
     gather_s = 0.02
 
     def __init__(self, context: PluginContext, args: Mapping[str, Any]) -> None:
@@ -70,7 +70,7 @@ class FixationDetector:
     def on_message(self, message: Message) -> None:
         """Take one gaze datum, or what is told of the world camera."""
         datum = message.payload
-        if message.topic == _STATUS:
+        if message.topic == STATUS:
             self._on_status(datum)
             return
         if not is_gaze(datum):
@@ -102,12 +102,9 @@ class FixationDetector:
 
     def _on_status(self, status: Mapping[str, Any]) -> None:
         """Learn from the daemon which camera the world camera is, where the arguments do not say so."""
-        streams = status.get("streams")
-        world = streams.get("world") if isinstance(streams, Mapping) else None
-        if not self._camera_args and isinstance(world, Mapping) and world.get("info"):
-            told = {name: world.get(name) for name in ("device", "info")}
-            if told != self._told:
-                self._told, self._camera = told, None
+        told = told_of(status, "world")
+        if told and told != self._told and not self._camera_args:
+            self._told, self._camera = told, None
 
     def _begin_anew_if_due(self, now: float) -> None:
         if not self._history:

@@ -8,7 +8,7 @@ square of the angle between successive gaze directions, where neither gaze nor r
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import cv2
@@ -38,10 +38,6 @@ class Score:
     used: int
     total: int
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the score as it travels."""
-        return {"degrees": self.degrees, "used": self.used, "total": self.total}
-
 
 @dataclass(frozen=True, slots=True)
 class TargetError:
@@ -50,10 +46,6 @@ class TargetError:
     norm_pos: list[float]
     """Mean place of its references in the world image."""
     accuracy: Score
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the row as it travels."""
-        return {"norm_pos": self.norm_pos, "accuracy": self.accuracy.as_dict()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +59,7 @@ class Accuracy:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as maps and lists, as it travels on the bus and lies in recordings."""
-        return {
-            "accuracy": self.accuracy.as_dict(),
-            "precision": self.precision.as_dict(),
-            "targets": [target.as_dict() for target in self.targets],
-        }
+        return asdict(self)
 
 
 def measure(gaze: Iterable[Datum], refs: Sequence[Datum], camera: Camera) -> Accuracy:
@@ -120,11 +108,6 @@ class CalibratedArea:
     def __init__(self, norm_positions: ArrayLike) -> None:
         points = np.asarray(norm_positions, np.float32).reshape(-1, 1, 2)
         self._hull = cv2.convexHull(points) if len(points) else points
-
-    @property
-    def corners(self) -> list[list[float]]:
-        """Norm positions around the area."""
-        return [[float(x), float(y)] for x, y in self._hull.reshape(-1, 2)]
 
     def is_extrapolating(self, norm_pos: Sequence[float]) -> bool:
         """Tell whether gaze here rests on no reference: it lies outside by more than 2 % of the image.

@@ -19,7 +19,6 @@ from gazed_plugins.gaze.matching import (
     CalibrationMatches,
     Datum,
     LiveMatcher,
-    confident,
     match_for_calibration,
 )
 
@@ -87,7 +86,8 @@ class Gazer(ABC):
         """
         self._models = {}
         try:
-            pupils, _ = confident(filter(self.accepts, calib_data["pupil_list"]), min_confidence)
+            usable = filter(self.accepts, calib_data["pupil_list"])
+            pupils = [pupil for pupil in usable if pupil["confidence"] >= min_confidence]
             refs = list(calib_data["ref_list"])
             if not pupils:
                 raise failure(NO_PUPILS)

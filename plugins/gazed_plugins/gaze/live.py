@@ -33,7 +33,6 @@ class LiveMapper:
         self, gazer: str, params: Mapping[str, Any], camera: Camera | None, references: Sequence[Datum] = ()
     ) -> None:
         self.gazer = gazer
-        self.references = references
         self.unusable = 0
         """Pupil datums that were not well formed."""
         self.mapped = 0

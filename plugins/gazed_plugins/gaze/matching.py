@@ -6,7 +6,7 @@ A datum is a map as Pupil defines it: ``id`` 0 is the wearer's right eye, 1 the 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,6 @@ __all__ = [
     "CalibrationMatches",
     "Datum",
     "LiveMatcher",
-    "confident",
     "match_for_calibration",
     "nearest",
 ]
@@ -39,13 +38,6 @@ class CalibrationMatches:
     """(reference, right, left)"""
     right: list[tuple[Datum, Datum]]
     left: list[tuple[Datum, Datum]]
-
-
-def confident(pupils: Iterable[Datum], threshold: float = MIN_CALIBRATION_CONFIDENCE) -> tuple[list[Datum], float]:
-    """Return the datums that are at least this confident, and the part of all, 0..1, that is not."""
-    every = list(pupils)
-    kept = [pupil for pupil in every if pupil["confidence"] >= threshold]
-    return kept, 1 - len(kept) / max(1, len(every))
 
 
 def nearest(stamps: Sequence[float], wanted: float) -> int:

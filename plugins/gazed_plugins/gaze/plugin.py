@@ -24,10 +24,10 @@ from gazed_plugins.gaze.matching import MIN_CALIBRATION_CONFIDENCE
 from gazed_plugins.gaze.registry import GAZERS
 from gazed_plugins.gaze.store import calibrations_folder, load_calibration
 from gazed_plugins.plugin import PluginContext
+from gazed_plugins.status import STATUS, told_of
 
 __all__ = ["GazeMapper"]
 
-_STATUS = "gazed.status"
 _MARKERS = "marker.circle"
 _NOTIFY = "notify."
 _ARGUMENTS = ("gazer", "choreography", "min_calibration_confidence", "calibration", "folder")
@@ -55,7 +55,7 @@ class GazeMapper:
     """
 
     topics: tuple[str, ...] = (
-        _STATUS,
+        STATUS,
         "notify.calibration.",
         "notify.validation.",
         "notify.start_plugin",
@@ -82,7 +82,7 @@ class GazeMapper:
         self._folder = Path(folder).expanduser()
         self._calibrator = Calibrator(context.notify, context.now, self._folder, self.worker)
         self._camera: Camera = default_camera("", *_ASSUMED_SIZE)
-        self._camera_key: object = None
+        self._told: dict[str, Any] = {}
         self._live: LiveMapper | None = None
         self._calibration = ""
         self._notes: list[dict[str, Any]] = []
@@ -117,7 +117,7 @@ class GazeMapper:
                 self._calibrator.run.add_pupil(payload)
         elif topic == _MARKERS:
             self._on_markers(payload)
-        elif topic == _STATUS:
+        elif topic == STATUS:
             self._on_status(payload)
         elif handler := self._handlers.get(topic.removeprefix(_NOTIFY)):
             handler(payload)
@@ -194,7 +194,7 @@ class GazeMapper:
 
     def _on_markers(self, payload: Mapping[str, Any]) -> None:
         width, height = payload.get("width"), payload.get("height")
-        if self._camera_key is None and (width, height) != (self._camera.width, self._camera.height):
+        if not self._told and (width, height) != (self._camera.width, self._camera.height):
             self._see({"info": {"width": width, "height": height}})
         self._calibrator.see_markers(payload)
 
@@ -351,15 +351,10 @@ class GazeMapper:
     def _on_status(self, payload: Mapping[str, Any]) -> None:
         recording = payload.get("recording")
         self._calibrator.recording = recording if isinstance(recording, str) else ""
-        streams = payload.get("streams")
-        world = streams.get("world") if isinstance(streams, dict) else None
-        info = world.get("info") if isinstance(world, dict) else None
-        if not isinstance(world, dict) or not isinstance(info, dict):
-            return
-        key = (info, world.get("device"))
-        if key != self._camera_key:
-            self._camera_key = key
-            self._see(world)
+        told = told_of(payload, "world")
+        if told and told != self._told:
+            self._told = told
+            self._see(told)
 
     def _see(self, world: Mapping[str, Any]) -> None:
         """Take what was told of the world camera; nonsense changes nothing."""

@@ -21,11 +21,11 @@ from gazed_plugins.plugin import PluginContext
 from gazed_plugins.pupil.detector import PupilDetector
 from gazed_plugins.pupil.intrinsics import EyeCamera, eye_camera
 from gazed_plugins.pupil.settings import CAMERA_ARGUMENTS, PROPERTY_NAMES_3D, PupilSettings
+from gazed_plugins.status import STATUS, told_of
 
 __all__ = ["PupilDetectorPlugin"]
 
 _NOTIFICATIONS = "notify.pupil_detector."
-_STATUS = "gazed.status"
 _CLASSES = ("Detector2DPlugin", "Pye3DPlugin")
 _OWN_ARGUMENTS = ("eye", *CAMERA_ARGUMENTS)
 # A hiccup of the machine is caught up with; whoever is further behind is too slow.
@@ -47,7 +47,7 @@ class PupilDetectorPlugin:
     ``Detector2DPlugin`` and ``Pye3DPlugin``.
     """
 
-    topics: tuple[str, ...] = (_NOTIFICATIONS, _STATUS)
+    topics: tuple[str, ...] = (_NOTIFICATIONS, STATUS)
     gather_s = 0.0
 
     def __init__(self, context: PluginContext, args: Mapping[str, Any]) -> None:
@@ -105,7 +105,7 @@ class PupilDetectorPlugin:
         """Detect in an image, or obey a notification."""
         if message.topic.startswith(_NOTIFICATIONS):
             self._on_notification(message.topic.removeprefix(_NOTIFICATIONS), message.payload)
-        elif message.topic == _STATUS and self._learns:
+        elif message.topic == STATUS and self._learns:
             self._on_status(message.payload)
         elif message.topic == self._topic and self._listening:
             self._on_frame(message)
@@ -154,19 +154,12 @@ class PupilDetectorPlugin:
 
     def _on_status(self, status: Mapping[str, Any]) -> None:
         """Learn from the daemon which camera it is; of another one the detector begins anew."""
-        streams = status.get("streams")
-        stream = streams.get(f"eye{self._eye}") if isinstance(streams, Mapping) else None
-        info = stream.get("info") if isinstance(stream, Mapping) else None
-        if not isinstance(stream, Mapping) or not isinstance(info, Mapping):
+        told = told_of(status, f"eye{self._eye}")
+        if not told or told == self._told:
             return
-        model, device = info.get("intrinsics"), stream.get("device")
-        told: dict[str, Any] = {"intrinsics": model} if isinstance(model, Mapping) else {}
-        if isinstance(device, str):
-            told["camera"] = device
-        if told == self._told:
-            return
-        self._args = {"eye": self._eye, **told}
         self._told = told
+        model = told["info"].get("intrinsics")
+        self._args = {"camera": told["device"], "intrinsics": model if isinstance(model, Mapping) else None}
         if self._detector is not None:
             camera = self._camera_of(self._detector.camera.resolution)
             if camera == self._detector.camera:
