@@ -316,6 +316,7 @@ class Supervisor:
             **self._status.body(self._streams),
             "listen": self._config.daemon.listen,
             "frame_format": self._format,
+            "clock": {"rate_ppm": self._clock.rate * 1e6, "steps": self._clock.steps, "held": self._clock.held},
         }
         self._publisher.send("gazed.status", body)
         # These two act on it, so they get it where nobody else can speak.

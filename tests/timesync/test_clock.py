@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gazed_timesync import ClockError, ClockHeld, HostNs, PupilClock, PupilTime, Segment, host_now, read_clock_pair
+from gazed_timesync import ClockError, ClockHeld, HostNs, PupilClock, PupilTime, Segment, host_now
 
 
 def test_a_new_clock_shows_monotonic_seconds(clock: PupilClock) -> None:
@@ -166,7 +166,7 @@ def test_readers_in_other_processes_see_no_step_back_and_no_torn_segment(clock: 
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as second,
     ):
         assert [reader.stdout.readline() for reader in (first, second)] == ["ready\n"] * 2
-        for count in range(1500):
+        for count in range(1000):
             clock.set_rate((-1) ** count * 0.005)
             time.sleep(0.001)
         clock.set_rate(0.0005)
@@ -202,11 +202,3 @@ def test_a_file_that_is_no_clock_is_refused(tmp_path: Path) -> None:
         file.write(b"\x01")
     with pytest.raises(ClockError, match="damaged"):
         PupilClock(tmp_path / "clock")
-
-
-def test_a_clock_pair_is_bracketed() -> None:
-    before = host_now()
-    pair = read_clock_pair()
-    assert before <= pair.host <= host_now()
-    assert 0 <= pair.error_ns < 1_000_000_000
-    assert abs(pair.unix - time.time_ns()) < 10_000_000_000

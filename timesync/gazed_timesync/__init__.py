@@ -2,16 +2,14 @@
 
 from gazed_timesync.clock import (
     AdjustableClock,
-    ClockPair,
     HostNs,
     PupilClock,
     PupilTime,
     Segment,
-    UnixNs,
     host_now,
-    read_clock_pair,
 )
 from gazed_timesync.errors import ClockError, ClockHeld, GazedError
+from gazed_timesync.relations import ClockPair, UnixNs, read_clock_pair
 
 __all__ = [
     "AdjustableClock",

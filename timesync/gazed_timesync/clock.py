@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, NewType, Protocol
@@ -26,22 +25,17 @@ __all__ = [
     "MAX_HELD_RATE",
     "MAX_RATE",
     "AdjustableClock",
-    "ClockPair",
     "HostNs",
     "PupilClock",
     "PupilTime",
     "Segment",
-    "UnixNs",
     "host_now",
-    "read_clock_pair",
 ]
 
 HostNs = NewType("HostNs", int)
 """Nanoseconds of CLOCK_MONOTONIC."""
 PupilTime = NewType("PupilTime", float)
 """Seconds since the Pupil epoch, as published and recorded."""
-UnixNs = NewType("UnixNs", int)
-"""Nanoseconds since 1970-01-01 UTC."""
 
 MAX_RATE = 5000e-6
 """How much faster or slower than the host clock Pupil time may run."""
@@ -61,27 +55,6 @@ _LEAD_NS = 20_000_000
 def host_now() -> HostNs:
     """Return the host clock, in nanoseconds of CLOCK_MONOTONIC."""
     return HostNs(time.monotonic_ns())
-
-
-@dataclass(frozen=True, slots=True)
-class ClockPair:
-    """One instant on both clocks; ``error_ns`` bounds how far apart the two readings can be."""
-
-    host: HostNs
-    unix: UnixNs
-    error_ns: int
-
-
-def read_clock_pair() -> ClockPair:
-    """Read the host and the Unix clock at one instant: the tightest of five bracketed readings."""
-    best: ClockPair | None = None
-    for _ in range(5):
-        before, unix, after = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
-        half = (after - before + 1) // 2
-        if best is None or half < best.error_ns:
-            best = ClockPair(HostNs(before + half), UnixNs(unix), half)
-    assert best is not None  # noqa: S101 - the loop ran
-    return best
 
 
 class Segment(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from gazed.cli.calibrate import calibrate, validate
+from gazed.cli.clock import clock
 from gazed.cli.configuration import config
 from gazed.cli.diagnose import devices, doctor, version
 from gazed.cli.folders import info, repair, verify
@@ -35,6 +36,6 @@ def main() -> None:
 
 for _command in (
     demo, run, status, record, calibrate, validate, info, verify, repair, detect, map_gaze, devices, doctor, config,
-    bench, version,
+    clock, bench, version,
 ):  # fmt: skip
     main.add_command(_command)
