@@ -17,7 +17,8 @@ Mode = Literal["calibration", "validation"]
 
 _ANSWER_S = 3.0
 _RESULT_S = 130.0
-_SUBJECTS = ("notify.calibration.", "notify.validation.", "notify.accuracy.result")
+_SUBJECTS = ("notify.calibration.", "notify.validation.", "notify.accuracy.result", "notify.process.died")
+_REFUSED = "calibration.refused"
 _HMD = "GazerHMD3D"
 
 
@@ -46,9 +47,12 @@ def begin(remote: Remote, mode: Mode, **fields: Any) -> None:
     require_mapper(remote)
     with remote.subscribe(*_SUBJECTS) as heard:
         remote.notify(f"{mode}.should_start", **fields)
-        if _await(heard, _ANSWER_S, f"{mode}.started") is None:
+        answer = _await(heard, _ANSWER_S, f"{mode}.started", _REFUSED)
+        if answer is None:
+            raise _no_answer()
+        if answer["subject"] == _REFUSED:
             raise RequestRefused(
-                f"the {mode} did not start", reason="busy", hint=f"does another one run? gazed {_command(mode)} stop"
+                f"the {mode} did not start: {answer['reason']}", reason="busy", hint="to end it: gazed calibrate stop"
             )
 
 
@@ -65,10 +69,12 @@ def finish(remote: Remote, mode: Mode) -> dict[str, Any]:
     require_mapper(remote)
     with remote.subscribe(*_SUBJECTS) as heard:
         remote.notify(f"{mode}.should_stop")
-        if _await(heard, _ANSWER_S, "calibration.stopped", "validation.stopped") is None:
-            raise RequestRefused(
-                f"no {mode} is running", reason="not-calibrating", hint=f"gazed {_command(mode)} start"
-            )
+        answer = _await(heard, _ANSWER_S, "calibration.stopped", "validation.stopped", _REFUSED)
+        if answer is None:
+            raise _no_answer()
+        if answer["subject"] == _REFUSED:
+            then = "to end it: gazed calibrate stop" if answer["running"] else f"gazed {_command(mode)} start"
+            raise RequestRefused(answer["reason"], reason="not-calibrating", hint=then)
         result = _await(heard, _RESULT_S, "calibration.successful", "accuracy.result")
         if result and result["subject"] == "calibration.successful" and result["gazer_class_name"] != _HMD:
             result = _await(heard, _ANSWER_S, "accuracy.result")
@@ -92,7 +98,7 @@ def load(remote: Remote, name: str) -> dict[str, Any]:
         except CalibrationFailed as error:
             raise UnknownCalibration(error.reason, hint=error.hint) from error
         if loaded is None:
-            raise DaemonError(f"the gaze mapper did not answer within {_ANSWER_S:g} s", hint="gazed status")
+            raise _no_answer()
         return loaded
 
 
@@ -103,10 +109,18 @@ def _await(heard: Subscriber, seconds: float, *subjects: str) -> dict[str, Any] 
         subject = message.payload.get("subject") if message else None
         if message and subject in subjects:
             return message.payload
+        if message and subject == "process.died" and message.payload.get("name") == "gaze":
+            raise DaemonError(
+                f"the gaze mapper died: {message.payload.get('reason')}", hint="it is started again: begin anew"
+            )
         if message and subject and subject in ("calibration.failed", "validation.failed"):
             reason, hint = str(message.payload.get("reason")), str(message.payload.get("hint", ""))
             raise CalibrationFailed(reason, hint=hint, what=subject.partition(".")[0])
     return None
+
+
+def _no_answer() -> DaemonError:
+    return DaemonError(f"the gaze mapper did not answer within {_ANSWER_S:g} s", hint="gazed status")
 
 
 def _command(mode: Mode) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,13 @@ from click.testing import CliRunner, Result
 pytest.importorskip("pye3d.detector_3d")
 pytest.importorskip("pupil_detectors")
 
+from gazed.calibrating import begin, finish
 from gazed.cli import main
+from gazed.errors import DaemonError
 from gazed.testing import pid_of, small_daemon, wait_for
 from gazed.trial import Trial
+from gazed_bus.errors import RequestRefused
+from gazed_plugins.gaze.errors import CalibrationFailed
 from gazed_recorder.testing import make_recording
 
 EYE = {"width": 192, "height": 192, "seconds": 6}
@@ -60,10 +66,17 @@ def recording(daemon: Trial, folder: Path) -> Path:
         return bool(gaze["collecting"] == mode and gaze["references"] > references)
 
     started = run("calibrate", "start", "--name", "mine", *port)
-    assert (started.exit_code, started.stdout) == (0, "calibration started\n")
+    assert (started.exit_code, started.stdout) == (0, "calibration started; to end it: gazed calibrate stop\n")
     again = run("calibrate", "start", *port, "--json")
-    assert (again.exit_code, one_object(again)["error"]["code"]) == (3, "refused")
+    assert (again.exit_code, one_object(again)["error"]["message"]) == (
+        3, "the calibration did not start: a calibration runs",
+    )  # fmt: skip
+    other = run("validate", "stop", *port)
+    assert (other.exit_code, other.stderr) == (
+        3, "error: no validation runs, but a calibration\nhint: to end it: gazed calibrate stop\n",
+    )  # fmt: skip
     wait_for(lambda: collected("calibration", 90))
+    assert "gaze: not calibrated    calibration runs, with " in run("status", "--once", *port).stdout
     fitted = one_object(run("calibrate", "stop", *port, "--json"))
     assert (fitted["name"], fitted["gazer_class_name"]) == ("mine", "Gazer2D")
     assert fitted["accuracy"]["degrees"] < 5
@@ -71,7 +84,8 @@ def recording(daemon: Trial, folder: Path) -> Path:
     wait_for(lambda: collected("validation", 30))
     measured = run("validate", "stop", *port)
     assert measured.exit_code == 0, measured.output
-    assert "accuracy: " in measured.stdout
+    assert measured.stdout.startswith("validation of Gazer2D\naccuracy: ")
+    wait_for(lambda: "gaze: Gazer2D, calibration mine\n" in run("status", "--once", *port).stdout)
     daemon.remote.stop()
     return made
 
@@ -89,9 +103,29 @@ def test_calibrations_are_stored_listed_and_used(daemon: Trial, recording: Path,
 def test_nothing_to_stop_and_what_the_mapper_refuses(daemon: Trial) -> None:
     stopped = run("validate", "stop", "--port", daemon.port)
     assert (stopped.exit_code, stopped.stderr.splitlines()[-1]) == (3, "hint: gazed validate start")
-    refused = run("calibrate", "start", "--gazer", "Gazer9", "--port", daemon.port)
-    assert refused.exit_code == 1
-    assert "Gazer9" in refused.stderr
+    with pytest.raises(CalibrationFailed, match="Gazer9") as refused:
+        begin(daemon.remote, "calibration", gazer="Gazer9")
+    assert "Gazer2D, Gazer3D" in refused.value.hint
+
+
+def test_a_calibration_outlives_the_process_that_maps(daemon: Trial, recording: Path) -> None:
+    assert recording.is_dir()
+    with daemon.remote.subscribe("notify.calibration.", "notify.process.died", "gaze.") as heard:
+
+        def until(topic: str) -> dict[str, Any]:
+            return wait_for(lambda: (each := heard.receive(0.1)) and each.topic.startswith(topic) and each.payload)
+
+        for during in (False, True):
+            if during:
+                begin(daemon.remote, "calibration")
+            os.kill(pid_of(daemon, "gaze"), signal.SIGKILL)
+            if during:
+                with pytest.raises((DaemonError, RequestRefused)):
+                    finish(daemon.remote, "calibration")
+            assert until("notify.process.died")["name"] == "gaze"
+            assert until("notify.calibration.loaded")["name"] == "mine"
+            assert until("gaze.2d.")["norm_pos"]
+            wait_for(lambda: daemon.remote.status()["processes"]["gaze"]["state"] == "ready")
 
 
 def test_pupils_and_gaze_of_a_recording_anew(recording: Path) -> None:
@@ -109,7 +143,10 @@ def test_pupils_and_gaze_of_a_recording_anew(recording: Path) -> None:
     assert text.exit_code == 0, text.output
     assert "in validation 1 of the recording" in text.stdout
     unknown = run("map", recording, "--calibration", "none", "--folder", recording)
-    assert (unknown.exit_code, unknown.stderr.splitlines()[-1]) == (2, "hint: see: gazed calibrate list")
+    assert unknown.exit_code == 2
+    assert unknown.stderr.splitlines()[-1] == (
+        "hint: see: gazed calibrate list; in the recording: 'Recorded Calibration'"
+    )
 
 
 def test_the_accuracy_stands_in_the_info(recording: Path) -> None:

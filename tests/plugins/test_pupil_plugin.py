@@ -214,6 +214,21 @@ def test_properties_are_set_and_told() -> None:
 
 
 def test_the_model_is_reset_by_notification() -> None:
+def test_what_was_set_outlives_a_crash() -> None:
+    context = FakeContext()
+    plugin = PupilDetectorPlugin(context, {"eye": 0})
+    plugin.on_message(notification("set_roi", value=[10, 10, 100, 100]))
+    plugin.on_message(notification("set_enabled", detector_plugin_class_name="Pye3DPlugin", value=False))
+    plugin.on_message(
+        notification("set_properties", detector_plugin_class_name="Detector2DPlugin", values={"intensity_range": 30})
+    )
+    plugin.close()
+    again = PupilDetectorPlugin(context, {"eye": 0})
+    assert again._settings == plugin._settings
+    assert (again._settings.roi, again._settings.detect_3d) == ((10, 10, 100, 100), False)
+    again.close()
+
+
     context = FakeContext()
     plugin = PupilDetectorPlugin(context, {})
     plugin.on_message(notification("3d.reset_model"))

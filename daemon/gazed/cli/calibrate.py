@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 __all__ = ["calibrate", "show_accuracy", "validate"]
 
 _choreography = click.option(
-    "--choreography", type=click.Choice(["marker", "network", "hmd"]), help="Instead of the configured one."
+    "--choreography",
+    type=click.Choice(["marker", "network"]),
+    help="Where the wearer looks: at the marker that the world camera sees, or at places that the experiment sends. "
+    "Instead of the configured one.",
 )
-_gazer = click.option("--gazer", help="Gazer3D or Gazer2D, instead of the configured one.")
+_gazer = click.option("--gazer", type=click.Choice(["Gazer3D", "Gazer2D"]), help="Instead of the configured one.")
 _name = click.option("--name", help="To store the calibration under.")
 
 
@@ -134,7 +137,7 @@ def _start(mode: Mode, address: str, port: int, as_json: bool, fields: dict[str,
     if as_json:
         emit_json({"started": mode})
     else:
-        click.echo(f"{mode} started")
+        click.echo(f"{mode} started; to end it: gazed {'calibrate' if mode == 'calibration' else 'validate'} stop")
 
 
 def _stop(mode: Mode, address: str, port: int, as_json: bool) -> None:
@@ -169,8 +172,11 @@ def _show_result(result: dict[str, Any], as_json: bool) -> None:
     if as_json:
         emit_json(result)
         return
+    what = "validation of " if result.get("data") == "validation" else ""
     name = result.get("name")
-    click.echo(f"{result['gazer_class_name']}{f', stored as {name}' if name else ''}")
+    click.echo(f"{what}{result['gazer_class_name']}{f', stored as {name}' if name else ''}")
+    if "not_stored" in result:
+        click.echo(f"it is in use, but could not be stored: {result['not_stored']}", err=True)
     if "accuracy" in result:
         show_accuracy(result)
 

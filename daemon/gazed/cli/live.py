@@ -131,4 +131,17 @@ def _status_view(current: dict[str, Any]) -> Group:
         room = f"video: {estimate:.1f} GB an hour as the cameras deliver it"
     if current["free_gb"] is not None:
         room += f"    free: {current['free_gb']:.0f} GB"
-    return Group(escape(head), room, streams, *map(escape, reasons), processes)
+    gaze = current["plugins"].get("gaze")
+    told = [_gaze_line(gaze)] if gaze else []
+    return Group(escape(head), room, *map(escape, told), streams, *map(escape, reasons), processes)
+
+
+def _gaze_line(gaze: dict[str, Any]) -> str:
+    parts = ["not calibrated"]
+    if gaze["gazer"]:
+        parts = [f"{gaze['gazer']}, {'calibration ' + gaze['calibration'] if gaze['calibration'] else 'not stored'}"]
+    if gaze["collecting"]:
+        parts.append(f"{gaze['collecting']} runs, with {gaze['references']} references and {gaze['pupils']} pupils")
+    if gaze["computing"]:
+        parts.append("computing")
+    return f"gaze: {'    '.join(parts)}"

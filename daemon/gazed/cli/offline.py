@@ -51,8 +51,17 @@ def detect(folder: Path, redetect: bool, workers: int | None, focal_length: floa
 
 @click.command("map")
 @folder_argument
-@click.option("--gazer", help="Gazer3D or Gazer2D, fitted anew; that of the calibration if not given.")
-@click.option("--calibration", help="Name of a stored calibration; the last one in the recording if not given.")
+@click.option(
+    "--gazer",
+    type=click.Choice(["Gazer3D", "Gazer2D"]),
+    help="To be fitted anew to the calibration's data; that of the calibration if not given.",
+)
+@click.option(
+    "--calibration",
+    metavar="NAME",
+    help='A stored one, or one in the recording ("Recorded Calibration", "Recorded Calibration 2", …); the last one in '
+    "the recording if not given.",
+)
 @click.option("--folder", "stored", type=click.Path(path_type=Path), help="Where calibrations are stored.")
 @json_option
 def map_gaze(folder: Path, gazer: str | None, calibration: str | None, stored: Path | None, as_json: bool) -> None:
@@ -86,6 +95,6 @@ def _progress(what: str, hidden: bool) -> Iterator[Callable[[int, int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), what, TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=hidden) as bar:
+    with Progress(*columns, console=Console(stderr=True), disable=hidden, transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

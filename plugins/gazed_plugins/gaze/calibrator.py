@@ -197,8 +197,9 @@ class Calibrator:
         if name:
             _log.info("calibrated %s, stored as %s", gazer, name)
         else:
-            _log.error("calibrated %s, but it could not be stored: %s", gazer, answer.get("not_stored"))
-        self._tell_accuracy(mode, gazer, answer["accuracy"], name=name)
+            _log.error("calibrated %s, but it could not be stored: %s", gazer, answer["not_stored"])
+        stored = {"name": name} if name else {"name": "", "not_stored": answer["not_stored"]}
+        self._tell_accuracy(mode, gazer, answer["accuracy"], **stored)
         return Fitted(gazer, answer["params"], job.references, name, [setup, result])
 
     def _tell_accuracy(self, mode: Mode, gazer: str, accuracy: Note | None, **fields: Any) -> None:

@@ -135,7 +135,11 @@ def _choose(recording: Recording, name: str | None, folder: Path | None) -> Cali
             f"{recording.path} holds no calibration",
             hint="name a stored one with --calibration; gazed calibrate list shows them",
         )
-    return load_calibration(name, folder)
+    try:
+        return load_calibration(name, folder)
+    except UnknownCalibration as error:
+        known = ", ".join(repr(each.name) for each in recorded) or "none"
+        raise UnknownCalibration(error.message, hint=f"{error.hint}; in the recording: {known}") from error
 
 
 def _world_camera(recording: Recording) -> Camera:

@@ -286,7 +286,9 @@ class GazeMapper:
         """Tell that a notification is not obeyed, and that what runs goes on."""
         self._refused += 1
         _log.error("%s was refused: %s%s", what, reason, f" ({hint})" if hint else "")
-        self._context.notify({"subject": "calibration.refused", "what": what, "reason": reason, "hint": hint})
+        run = self._calibrator.run
+        note = {"what": what, "reason": reason, "hint": hint, "running": run.plan.mode if run else None}
+        self._context.notify({"subject": "calibration.refused", **note})
 
     def _refuse(self, mode: Mode, gazer: str, error: PluginError) -> None:
         self._refused += 1

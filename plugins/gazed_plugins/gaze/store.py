@@ -8,6 +8,7 @@ whole or not there, and none is ever overwritten. In recordings, ``notify.pldata
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import uuid
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ _MOST_NUMBER = 10_000
 _VERSION = 1
 # Pupil Player's namespace for the ids of calibrations that it finds in recordings.
 _PLAYER_IDS = uuid.UUID("8ea5d78e-e022-5ee4-a198-1bc002516ff0")
-
+_log = logging.getLogger(__name__)
 
 _Info = TypeVar("_Info", bound="CalibrationInfo")
 
@@ -128,11 +129,13 @@ def load_calibration(name: str, folder: Path | None = None) -> Calibration:
 
 
 def list_calibrations(folder: Path | None = None) -> list[CalibrationInfo]:
-    """Return what is stored, oldest first; files that cannot be read are left out."""
+    """Return what is stored, oldest first; files that cannot be read are left out, with a warning."""
     found = []
     for path in _files(folder or calibrations_folder()):
-        with suppress(UnknownCalibration):
+        try:
             found.append(_read(path, CalibrationInfo))
+        except UnknownCalibration as error:
+            _log.warning("left out: %s", error.message)
     return sorted(found, key=lambda info: (info.date, info.name))
 
 

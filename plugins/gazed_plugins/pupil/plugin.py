@@ -6,7 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class PupilDetectorPlugin:
 
     Obeys the notifications ``pupil_detector.set_enabled``, ``.set_roi``, ``.set_properties``,
     ``.broadcast_properties`` and ``.3d.reset_model`` of Pupil Capture, whose names for the two detectors are
-    ``Detector2DPlugin`` and ``Pye3DPlugin``.
+    ``Detector2DPlugin`` and ``Pye3DPlugin``. What they set outlives a crash of this process.
     """
 
     topics: tuple[str, ...] = (_NOTIFICATIONS, STATUS)
@@ -54,7 +54,7 @@ class PupilDetectorPlugin:
         settings = {name: value for name, value in args.items() if name not in _OWN_ARGUMENTS}
         names = [*_OWN_ARGUMENTS, *(each.name for each in fields(PupilSettings))]
         refuse_unknown("Pupil_Detector", "argument", settings, names)
-        self._settings = PupilSettings.of(settings)
+        self._settings = PupilSettings.of(settings).updated(context.remembered())
         self._eye = args.get("eye", 0)
         if type(self._eye) is not int or not 0 <= self._eye <= 9:
             raise PluginArgument(f"eye is a number from 0 (right) and 1 (left) to 9, got {shown(self._eye)}")
@@ -219,6 +219,7 @@ class PupilDetectorPlugin:
         self._settings = settings
 
     def on_idle(self) -> None:
+        self._context.remember(asdict(settings))
         """Nothing is due without an image."""
 
     def stats(self) -> dict[str, Any]:
