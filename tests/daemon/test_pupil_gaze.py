@@ -133,7 +133,9 @@ def recorded(daemon: Trial) -> Recorded:
 
 
 def test_a_calibration_by_letters_gives_gaze_and_all_of_it_is_recorded(daemon: Trial, recorded: Recorded) -> None:
-    subjects = [note["subject"] for note in recorded.said]
+    declined = [note["what"] for note in recorded.said if note["subject"] == "calibration.refused"]
+    assert declined == ["calibration.should_start", "calibration.should_stop"]
+    subjects = [note["subject"] for note in recorded.said if note["subject"] != "calibration.refused"]
     assert [subject for subject in subjects if ".should_" not in subject] == [
         "calibration.started", "calibration.stopped", "calibration.setup.v2", "calibration.successful",
         "calibration.result.v2", "accuracy.result",
@@ -280,7 +282,7 @@ def test_the_classic_file_holds_the_same_datums(recorded: Recorded) -> None:
 
 def test_pupil_player_finds_what_was_computed_afterwards(recorded: Recorded) -> None:
     detect_recording(recorded.folder, settings=PupilSettings(every_nth=10))
-    map_recording(recorded.folder)
+    map_recording(recorded.folder, calibration="Recorded Calibration")
     offline = recorded.folder / "offline_data"
     meta = msgpack.unpackb((offline / "offline_pupil.meta").read_bytes())
     assert (meta["version"], meta["detection_status"]) == (4, ["complete", "complete"])
@@ -297,8 +299,25 @@ def test_pupil_player_finds_what_was_computed_afterwards(recorded: Recorded) -> 
     gaze = player_log(offline / "gaze-mappings", stem)
     known = {payload for _, payload, _ in pupils}
     for topic, _, datum in gaze:
-        assert (topic, datum["topic"][:8]) == ("gaze", "gaze.3d.")
+        assert (topic, datum["topic"][:8]) == ("gaze", "gaze.2d.")
         assert {msgpack.packb(each) for each in datum["base_data"]} <= known
+
+
+def test_a_client_may_subscribe_to_the_answer_after_it_asked(daemon: Trial) -> None:
+    name = "pupil_detector.properties.1.Pye3DPlugin"
+    address = f"tcp://127.0.0.1:{daemon.remote.status()['ports']['sub_port']}"
+
+    def asked() -> list[bytes]:
+        fields = {"eye_id": 1, "detector_plugin_class_name": "Pye3DPlugin"}
+        daemon.remote.notify("pupil_detector.broadcast_properties", **fields)
+        with zmq.Context() as context, context.socket(zmq.SUB) as late:
+            late.connect(address)
+            late.subscribe(f"notify.{name}")
+            return late.recv_multipart() if late.poll(1000) else []
+
+    answer = msgpack.unpackb(wait_for(asked)[1])
+    assert (answer["subject"], answer["values"]) == (name, {"is_long_term_model_frozen": False})
+    assert "delay" not in answer
 
 
 def test_a_killed_detector_comes_back_and_the_recording_does_not_notice(daemon: Trial) -> None:

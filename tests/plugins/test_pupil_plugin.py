@@ -208,12 +208,12 @@ def test_properties_are_set_and_told() -> None:
     values = context.notified[0]["values"]
     assert (values["intensity_range"], values["blur_size"], values["canny_treshold"]) == (17, 3, 160)
     assert context.notified[1]["values"] == {"is_long_term_model_frozen": True}
+    assert all(0.02 < told["delay"] < 0.2 for told in context.notified)
     plugin.on_message(notification("broadcast_properties", detector_plugin_class_name=two, eye_id=1))
     assert len(context.notified) == 3
     assert plugin.stats()["refused"] == 0
 
 
-def test_the_model_is_reset_by_notification() -> None:
 def test_what_was_set_outlives_a_crash() -> None:
     context = FakeContext()
     plugin = PupilDetectorPlugin(context, {"eye": 0})
@@ -229,6 +229,7 @@ def test_what_was_set_outlives_a_crash() -> None:
     again.close()
 
 
+def test_the_model_is_reset_by_notification() -> None:
     context = FakeContext()
     plugin = PupilDetectorPlugin(context, {})
     plugin.on_message(notification("3d.reset_model"))

@@ -31,6 +31,8 @@ _OWN_ARGUMENTS = ("eye", *CAMERA_ARGUMENTS)
 # A hiccup of the machine is caught up with; whoever is further behind is too slow.
 _WAITING_FRAMES = 4
 _TIMED_FRAMES = 400
+# Clients ask, and subscribe to the answer in the next line.
+_ANSWER_DELAY_S = 0.05
 _log = logging.getLogger(__name__)
 
 
@@ -193,8 +195,8 @@ class PupilDetectorPlugin:
             self._set_properties(name, notification.get("values"))
         elif subject == "broadcast_properties":
             for each in chosen:
-                known = self._properties(each)
-                self._context.notify({"subject": f"pupil_detector.properties.{self._eye}.{each}", "values": known})
+                answer = {"subject": f"pupil_detector.properties.{self._eye}.{each}", "values": self._properties(each)}
+                self._context.notify({**answer, "delay": _ANSWER_DELAY_S})
         elif subject == "3d.reset_model" and self._detector is not None:
             self._detector.reset_model()
 
@@ -217,9 +219,9 @@ class PupilDetectorPlugin:
         if self._detector is not None:
             self._detector.apply(settings)
         self._settings = settings
+        self._context.remember(asdict(settings))
 
     def on_idle(self) -> None:
-        self._context.remember(asdict(settings))
         """Nothing is due without an image."""
 
     def stats(self) -> dict[str, Any]:
