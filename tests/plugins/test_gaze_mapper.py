@@ -239,7 +239,22 @@ def test_a_fit_that_fails_says_why(make: Callable[..., Session], keep: dict, rea
     ]  # fmt: skip
     failed = one.last("calibration.failed")
     assert (failed["reason"], failed["gazer_class_name"], failed["record"]) == (reason, "Gazer2D", True)
+    assert set(failed) == {"subject", "topic", "reason", "gazer_class_name", "timestamp", "record", "hint"}
     assert failed["hint"]
+
+
+def test_many_uncertain_pupils_are_told_of(make: Callable[..., Session], caplog) -> None:
+    one = make(gazer="Gazer3D")
+    data = session(each=10)
+    for row, pupil in enumerate(data["pupil_list"]):
+        # 2D and 3D datums take turns; what Gazer3D has no use for does not count.
+        pupil["confidence"] = 0.5 if row % 2 == 0 or row % 20 == 1 else 0.95
+    one.calibrate(data)
+    assert "take no part" not in caplog.text
+    for pupil in data["pupil_list"][1::8]:
+        pupil["confidence"] = 0.5
+    one.calibrate(data)
+    assert "calibration: 30 % of the pupils take no part, their confidence is below 0.80" in caplog.text
 
 
 def test_uncertain_pupils_do_not_count(make: Callable[..., Session]) -> None:

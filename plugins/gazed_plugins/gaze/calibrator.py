@@ -28,6 +28,7 @@ from gazed_plugins.gaze.matching import Datum
 __all__ = ["Calibrator", "Fitted"]
 
 _MOST_WAITING = 4
+_MANY_UNCERTAIN = 0.2
 _log = logging.getLogger(__name__)
 
 Note = dict[str, Any]
@@ -109,6 +110,12 @@ class Calibrator:
         if run is None:
             return
         self._notify({"subject": f"{run.plan.mode}.stopped"})
+        if run.plan.mode == "calibration" and run.uncertain >= _MANY_UNCERTAIN:
+            _log.warning(
+                "calibration: %.0f %% of the pupils take no part, their confidence is below %.2f: see to the eye images",
+                100 * run.uncertain,
+                run.min_confidence,
+            )
         self._queue(_Job(run.plan, run.references, run.pupils(), run.pupils_around(), run.min_confidence))
 
     def fit(self, plan: Plan, references: list[Datum], pupils: list[bytes], min_confidence: float) -> None:

@@ -115,6 +115,13 @@ class Choreography:
         """Pupil datums kept so far."""
         return len(self._pupils)
 
+    @property
+    def uncertain(self) -> float:
+        """Part, 0..1, of the pupils of the gazer's method that are not confident enough to take part."""
+        solid = GAZERS[self.plan.gazer].method == "3d"
+        unsure = [pupil.confidence < self.min_confidence for pupil in self._pupils if pupil.stream[1] == solid]
+        return sum(unsure) / max(1, len(unsure))
+
     def add_pupil(self, datum: Datum) -> None:
         """Take a pupil datum from the bus."""
         try:
