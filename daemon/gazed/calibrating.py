@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, Literal
 
 from gazed.errors import DaemonError
-from gazed_bus.client import Subscriber
 from gazed_bus.errors import RequestRefused
 from gazed_bus.remote import Remote
+from gazed_plugins.gaze.answers import ANSWERS, REFUSED, await_answer
 from gazed_plugins.gaze.errors import CalibrationFailed, UnknownCalibration
 
 __all__ = ["Mode", "begin", "finish", "load", "require_mapper"]
@@ -17,8 +16,6 @@ Mode = Literal["calibration", "validation"]
 
 _ANSWER_S = 3.0
 _RESULT_S = 130.0
-_SUBJECTS = ("notify.calibration.", "notify.validation.", "notify.accuracy.result", "notify.process.died")
-_REFUSED = "calibration.refused"
 _HMD = "GazerHMD3D"
 
 
@@ -40,17 +37,18 @@ def begin(remote: Remote, mode: Mode, **fields: Any) -> None:
     """Start to collect; ``fields`` are ``choreography``, ``gazer`` and ``name``, for this run only.
 
     Raises:
-        DaemonError: there is no gaze mapper.
+        DaemonError: there is no gaze mapper, or it gives no answer.
+        PluginError: the mapper died.
         CalibrationFailed: it refuses, and says why.
         RequestRefused: it did not start, as something else is being collected.
     """
     require_mapper(remote)
-    with remote.subscribe(*_SUBJECTS) as heard:
+    with remote.subscribe(*ANSWERS) as heard:
         remote.notify(f"{mode}.should_start", **fields)
-        answer = _await(heard, _ANSWER_S, f"{mode}.started", _REFUSED)
+        answer = await_answer(heard, _ANSWER_S, f"{mode}.started", REFUSED)
         if answer is None:
             raise _no_answer()
-        if answer["subject"] == _REFUSED:
+        if answer["subject"] == REFUSED:
             raise RequestRefused(
                 f"the {mode} did not start: {answer['reason']}", reason="busy", hint="to end it: gazed calibrate stop"
             )
@@ -63,21 +61,22 @@ def finish(remote: Remote, mode: Mode) -> dict[str, Any]:
 
     Raises:
         DaemonError: there is no gaze mapper, or it gives no answer.
+        PluginError: the mapper died.
         CalibrationFailed: nothing came of it; the reason is the mapper's.
         RequestRefused: nothing is being collected.
     """
     require_mapper(remote)
-    with remote.subscribe(*_SUBJECTS) as heard:
+    with remote.subscribe(*ANSWERS) as heard:
         remote.notify(f"{mode}.should_stop")
-        answer = _await(heard, _ANSWER_S, "calibration.stopped", "validation.stopped", _REFUSED)
+        answer = await_answer(heard, _ANSWER_S, "calibration.stopped", "validation.stopped", REFUSED)
         if answer is None:
             raise _no_answer()
-        if answer["subject"] == _REFUSED:
+        if answer["subject"] == REFUSED:
             then = "to end it: gazed calibrate stop" if answer["running"] else f"gazed {_command(mode)} start"
             raise RequestRefused(answer["reason"], reason="not-calibrating", hint=then)
-        result = _await(heard, _RESULT_S, "calibration.successful", "accuracy.result")
+        result = await_answer(heard, _RESULT_S, "calibration.successful", "accuracy.result")
         if result and result["subject"] == "calibration.successful" and result["gazer_class_name"] != _HMD:
-            result = _await(heard, _ANSWER_S, "accuracy.result")
+            result = await_answer(heard, _ANSWER_S, "accuracy.result")
         if result is None:
             raise DaemonError(f"the {mode} gave no result within {_RESULT_S:g} s", hint="see the daemon's log")
         return result
@@ -88,35 +87,19 @@ def load(remote: Remote, name: str) -> dict[str, Any]:
 
     Raises:
         DaemonError: there is no gaze mapper, or it gives no answer.
+        PluginError: the mapper died.
         UnknownCalibration: the daemon's machine has none of that name.
     """
     require_mapper(remote)
-    with remote.subscribe(*_SUBJECTS) as heard:
+    with remote.subscribe(*ANSWERS) as heard:
         remote.notify("calibration.should_load", name=name)
         try:
-            loaded = _await(heard, _ANSWER_S, "calibration.loaded")
+            loaded = await_answer(heard, _ANSWER_S, "calibration.loaded")
         except CalibrationFailed as error:
             raise UnknownCalibration(error.reason, hint=error.hint) from error
         if loaded is None:
             raise _no_answer()
         return loaded
-
-
-def _await(heard: Subscriber, seconds: float, *subjects: str) -> dict[str, Any] | None:
-    deadline = time.monotonic() + seconds
-    while (left := deadline - time.monotonic()) > 0:
-        message = heard.receive(left)
-        subject = message.payload.get("subject") if message else None
-        if message and subject in subjects:
-            return message.payload
-        if message and subject == "process.died" and message.payload.get("name") == "gaze":
-            raise DaemonError(
-                f"the gaze mapper died: {message.payload.get('reason')}", hint="it is started again: begin anew"
-            )
-        if message and subject and subject in ("calibration.failed", "validation.failed"):
-            reason, hint = str(message.payload.get("reason")), str(message.payload.get("hint", ""))
-            raise CalibrationFailed(reason, hint=hint, what=subject.partition(".")[0])
-    return None
 
 
 def _no_answer() -> DaemonError:

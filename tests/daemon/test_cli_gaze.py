@@ -21,6 +21,7 @@ from gazed.errors import DaemonError
 from gazed.testing import pid_of, small_daemon, wait_for
 from gazed.trial import Trial
 from gazed_bus.errors import RequestRefused
+from gazed_plugins.errors import PluginError
 from gazed_plugins.gaze.errors import CalibrationFailed
 from gazed_recorder.testing import make_recording
 
@@ -120,7 +121,7 @@ def test_a_calibration_outlives_the_process_that_maps(daemon: Trial, recording: 
                 begin(daemon.remote, "calibration")
             os.kill(pid_of(daemon, "gaze"), signal.SIGKILL)
             if during:
-                with pytest.raises((DaemonError, RequestRefused)):
+                with pytest.raises((DaemonError, PluginError, RequestRefused)):
                     finish(daemon.remote, "calibration")
             assert until("notify.process.died")["name"] == "gaze"
             assert until("notify.calibration.loaded")["name"] == "mine"

@@ -100,7 +100,7 @@ class Watched:
         return self.shown < self.patience
 
 
-@pytest.mark.parametrize("ending", ["result", "failure", "broken off"])
+@pytest.mark.parametrize("ending", ["result", "failure", "refusal", "broken off"])
 def test_all_of_it_with_a_mapper(tmp_path: Path, ending: str) -> None:
     with running_bus() as bus:
         host = Host("Gaze_Mapper", InlineMapper, {"folder": str(tmp_path)}, bus.run, bus.clock)
@@ -127,10 +127,15 @@ def test_all_of_it_with_a_mapper(tmp_path: Path, ending: str) -> None:
                 elif ending == "failure":
                     with pytest.raises(CalibrationFailed, match="no gazer 'Gazer9'"):
                         calibrate_on_screen(remote, targets, window)
+                elif ending == "refusal":
+                    remote.notify("calibration.should_start")
+                    with pytest.raises(ChoreographyRefused, match="did not start: a calibration runs") as refusal:
+                        calibrate_on_screen(remote, targets, window)
+                    assert refusal.value.hint
                 else:
                     with pytest.raises(ChoreographyRefused, match="broken off"):
                         calibrate_on_screen(remote, targets, window)
-                if ending != "failure":
+                if ending in ("result", "broken off"):
                     await_subscriber(eyes, "pupil.0.3d", present=False)
             finally:
                 over.set()

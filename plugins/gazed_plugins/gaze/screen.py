@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gazed_bus.client import Subscriber
 from gazed_bus.remote import Remote
-from gazed_plugins.gaze.errors import CalibrationFailed, ChoreographyRefused
+from gazed_plugins.gaze.answers import ANSWERS, REFUSED, await_answer
+from gazed_plugins.gaze.errors import ChoreographyRefused
 
 __all__ = ["NINE", "ScreenWindow", "Step", "Targets", "Window", "calibrate_on_screen", "draw"]
 
@@ -171,15 +171,20 @@ def calibrate_on_screen(remote: Remote, targets: Targets, window: Window) -> dic
     """Show the targets and return the notification ``accuracy.result`` of what came of it.
 
     Raises:
-        CalibrationFailed: it came to nothing; the reason is the daemon's.
+        CalibrationFailed: it came to nothing; the reason is the mapper's.
+        PluginError: the mapper died.
         ChoreographyRefused: it did not start, or it was broken off.
         NotReachable, RequestRefused: the daemon is gone.
     """
     offset = remote.clock_offset().offset_s
-    with remote.subscribe("notify.calibration.", "notify.validation.", "notify.accuracy.result") as heard:
+    with remote.subscribe(*ANSWERS) as heard:
         for message in targets.step(time.monotonic() + offset).messages:
             remote.notify(**message)
-        _await(heard, ("calibration.started", "validation.started"), _START_S)
+        answer = await_answer(heard, _START_S, "calibration.started", "validation.started", REFUSED)
+        if answer is None:
+            raise _silence(_START_S)
+        if answer["subject"] == REFUSED:
+            raise ChoreographyRefused(f"it did not start: {answer['reason']}", hint=answer["hint"])
         going = True
         while True:
             step = targets.step(time.monotonic() + offset) if going else targets.end()
@@ -190,7 +195,16 @@ def calibrate_on_screen(remote: Remote, targets: Targets, window: Window) -> dic
             going = window.show(draw(window.size, step))
         if not going:
             raise ChoreographyRefused("it was broken off: what was collected so far is computed all the same")
-        return _await(heard, ("accuracy.result",), _RESULT_S)
+        result = await_answer(heard, _RESULT_S, "accuracy.result")
+        if result is None:
+            raise _silence(_RESULT_S)
+        return result
+
+
+def _silence(seconds: float) -> ChoreographyRefused:
+    return ChoreographyRefused(
+        f"the gaze mapper did not answer within {seconds:g} s", hint="is it enabled? See: gazed status"
+    )
 
 
 def _try_window() -> None:
@@ -206,19 +220,3 @@ def _try_window() -> None:
         raise ChoreographyRefused(
             f"no window can be opened: {said[0]}", hint="run it on the machine with the screen, in its session"
         )
-
-
-def _await(heard: Subscriber, subjects: Sequence[str], seconds: float) -> dict[str, Any]:
-    deadline = time.monotonic() + seconds
-    while (left := deadline - time.monotonic()) > 0:
-        message = heard.receive(left)
-        subject = message.topic.removeprefix("notify.") if message else ""
-        if message and subject in subjects:
-            return message.payload
-        if message and subject in ("calibration.failed", "validation.failed"):
-            reason, hint = str(message.payload.get("reason")), str(message.payload.get("hint", ""))
-            raise CalibrationFailed(reason, hint=hint, what=subject.partition(".")[0])
-    raise ChoreographyRefused(
-        f"nothing was heard of {' or '.join(subjects)} within {seconds:g} s",
-        hint="is the plugin Gaze_Mapper enabled, and does nothing else calibrate? See: gazed status",
-    )
