@@ -112,7 +112,7 @@ class Calibrator:
         self._notify({"subject": f"{run.plan.mode}.stopped"})
         if run.plan.mode == "calibration" and run.uncertain >= _MANY_UNCERTAIN:
             _log.warning(
-                "calibration: %.0f %% of the pupils take no part, their confidence is below %.2f: see to the eye images",
+                "calibration: %.0f %% of the pupils take no part, their confidence is below %.2f: look at the eyes",
                 100 * run.uncertain,
                 run.min_confidence,
             )
