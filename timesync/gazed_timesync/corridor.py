@@ -1,7 +1,7 @@
 """The corridor that exchanges leave to a leader's clock, and the line through it.
 
 Every exchange proves that the leader's clock is ahead by at most ``received_by_leader - sent`` and at least
-``replied - received``. Over a window these are an upper and a lower wall, between which lies a line ``offset + skew*x``.
+``replied - received``. Over a window these are an upper and a lower wall, with a line ``offset + skew * x`` in between.
 Near the walls one-way delays have a density of ``rho`` exchanges per second of delay; so for a skew ``b``, with the
 distances ``upper(b)`` and ``lower(b)`` of the walls at the mean time of the window, the logarithm of its posterior is
 

@@ -11,7 +11,7 @@ from gazed_timesync.errors import ClockError, ClockHeld
 __all__ = ["LocalClock"]
 
 # A new rate begins this much later than it is set, so that no thread has yet converted what it changes.
-_LEAD_NS = 1_000_000
+_LEAD_NS = 20_000_000
 _KEPT = 64
 
 
@@ -32,7 +32,7 @@ class LocalClock:
 
     @property
     def segment(self) -> Segment:
-        """The newest segment. One that only changes the rate begins a millisecond after it was set."""
+        """The newest segment. One that only changes the rate begins 20 ms after it was set."""
         return self._segments[-1]
 
     @property
@@ -77,7 +77,7 @@ class LocalClock:
         return self.to_pupil(self._host())
 
     def set_rate(self, rate: float, at: HostNs | None = None) -> None:
-        """Run ``rate`` faster than the host clock from ``at`` on (in a millisecond, if not given), without a step.
+        """Run ``rate`` faster than the host clock from ``at`` on (in 20 ms, if not given), without a step.
 
         Raises:
             ClockError: ``rate`` is beyond +-5000e-6.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from random import Random
 from typing import NamedTuple
 
-__all__ = ["Burst", "bursts"]
+from gazed_timesync.discipline import SyncEvent
+
+__all__ = ["Burst", "bursts", "calls_for_restart"]
 
 _FIRST, _START, _STARTS = 8, 8, 4
 _FREQUENT, _FREQUENTLY = 8, 120  # 16 a second for the first minute
@@ -30,3 +32,8 @@ def bursts(random: Random) -> Iterator[Burst]:
     while True:
         yield Burst(_FREQUENT if made < _FREQUENTLY else _USUAL, _GAP_S * random.uniform(1 - _SPREAD, 1 + _SPREAD))
         made += 1
+
+
+def calls_for_restart(events: Iterable[SyncEvent]) -> bool:
+    """Whether what was known is gone, so that bursts begin anew."""
+    return any(event.kind in ("leader-stepped", "rate-bent") for event in events)
