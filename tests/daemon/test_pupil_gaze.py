@@ -233,10 +233,9 @@ def player_recording(folder: Path) -> dict[str, list[tuple[str, bytes, dict[str,
 
 def test_every_datum_is_pupils_to_the_byte(recorded: Recorded) -> None:
     logs = player_recording(recorded.folder)
-    assert logs.keys() == {"pupil", "gaze", "notify", "annotation", "blinks", "fixations"}
     seen = set()
-    for name, records in logs.items():
-        for topic, _, datum in records:
+    for name in ("pupil", "gaze", "notify", "annotation", "blinks", "fixations"):
+        for topic, _, datum in logs[name]:
             assert topic == datum["topic"]
             if name == "notify":
                 assert topic == f"notify.{datum['subject']}"
@@ -246,15 +245,72 @@ def test_every_datum_is_pupils_to_the_byte(recorded: Recorded) -> None:
             assert shape(datum) in SHAPES[pattern], topic
             seen.add(pattern)
     assert seen == SHAPES.keys()
-    assert {note["subject"] for _, _, note in logs["notify"]} == {
-        "calibration.setup.v2", "calibration.successful", "calibration.result.v2", "accuracy.result", "trigger.seen",
-    }  # fmt: skip
+    assert {"accuracy.result", "trigger.seen"} <= {note["subject"] for _, _, note in logs["notify"]}
+
+
+META = {"topic", "subject", "gazer_class_name", "timestamp", "record"}
+NOTES = {
+    "calibration.setup.v2": {*META, "version", "calib_data"},
+    "calibration.successful": META,
+    "calibration.result.v2": {*META, "version", "params"},
+}
+"""What Pupil Core's notifications of a calibration consist of."""
+MATRICES = {"binocular_model": {"eye_camera_to_world_matrix0": (4, 4), "eye_camera_to_world_matrix1": (4, 4)}}
+ONE_EYE = {"eye_camera_to_world_matrix": (4, 4), "gaze_distance": ()}
+PARAMS: dict[str, dict[str, Any]] = {
+    "Gazer2D": {
+        "binocular_model": {"coef_": (2, 12), "intercept_": (2,)},
+        "right_model": {"coef_": (2, 6), "intercept_": (2,)},
+        "left_model": {"coef_": (2, 6), "intercept_": (2,)},
+    },
+    "Gazer3D": {**MATRICES, "right_model": ONE_EYE, "left_model": ONE_EYE},
+}
+
+
+def test_both_calibrations_are_recorded_with_their_data_and_parameters(recorded: Recorded) -> None:
+    notes = [note for _, _, note in player_log(recorded.folder, "notify") if note["subject"] in NOTES]
+    assert [(note["gazer_class_name"], note["subject"]) for note in notes] == [
+        (gazer, subject) for gazer in PARAMS for subject in NOTES
+    ]
+    pupils = {payload for _, payload, _ in player_log(recorded.folder, "pupil")}
+    for note in notes:
+        assert note.keys() == NOTES[note["subject"]]
+        if note["subject"] != "calibration.successful":
+            assert note["version"] == 2
+        if note["subject"] == "calibration.setup.v2":
+            assert note["calib_data"].keys() == {"ref_list", "pupil_list"}
+            for ref in note["calib_data"]["ref_list"]:
+                assert shape(ref) == {"norm_pos": PAIR, "screen_pos": PAIR, "timestamp": NUMBER}
+            assert {msgpack.packb(pupil) for pupil in note["calib_data"]["pupil_list"]} <= pupils
+        if note["subject"] == "calibration.result.v2":
+            shapes = {
+                name: {key: np.shape(each) for key, each in model.items()} for name, model in note["params"].items()
+            }
+            assert shapes == PARAMS[note["gazer_class_name"]]
+
+
+def test_a_calibration_that_fails_leaves_the_one_before_in_use(daemon: Trial, recorded: Recorded) -> None:
+    with daemon.remote.subscribe("notify.calibration.") as heard:
+        daemon.remote.notify("calibration.should_start", choreography="network", gazer="Gazer2D")
+        wait_for(lambda: plugin(daemon, "gaze")["pupils"] > 10)
+        daemon.remote.notify("calibration.should_stop")
+        said: list[dict[str, Any]] = []
+        while not said or said[-1]["subject"] != "calibration.failed":
+            said.append(heard.receive(20).payload)
+    assert [note["subject"].partition(".")[2] for note in said if ".should_" not in note["subject"]] == [
+        "started", "stopped", "setup.v2", "failed",
+    ]  # fmt: skip
+    failed = {key: said[-1][key] for key in ("gazer_class_name", "reason", "record")}
+    reason = "Not sufficient reference data available."
+    assert failed == {"gazer_class_name": "Gazer2D", "reason": reason, "record": True}
+    assert plugin(daemon, "gaze")["gazer"] == "Gazer3D"
 
 
 def test_what_data_rest_on_are_the_recorded_data_themselves(recorded: Recorded) -> None:
     logs = player_recording(recorded.folder)
     pupils = {payload for _, payload, _ in logs["pupil"]}
-    begin = min(datum["timestamp"] for _, _, datum in logs["pupil"])
+    # The first window of blinks may reach back to before the recording.
+    begin = max({topic: datum["timestamp"] for topic, _, datum in reversed(logs["pupil"])}.values())
     for name in ("gaze", "blinks"):
         for topic, _, datum in logs[name]:
             base = [each for each in datum["base_data"] if each["timestamp"] >= begin]
@@ -320,7 +376,7 @@ def test_a_client_may_subscribe_to_the_answer_after_it_asked(daemon: Trial) -> N
     assert "delay" not in answer
 
 
-def test_a_killed_detector_comes_back_and_the_recording_does_not_notice(daemon: Trial) -> None:
+def test_a_killed_detector_comes_back_and_the_recording_does_not_notice(daemon: Trial, recorded: Recorded) -> None:
     folder = Path(daemon.remote.start("killed detector").rec_path)
     victim = pid_of(daemon, "pupil0")
     with daemon.remote.subscribe("notify.process.died") as died, daemon.remote.subscribe("pupil.0.2d") as pupils:
@@ -333,6 +389,11 @@ def test_a_killed_detector_comes_back_and_the_recording_does_not_notice(daemon: 
     assert daemon.remote.status()["processes"]["pupil0"]["restarts"] == 1
     daemon.remote.stop()
     assert verify(folder).problems == []
+    # It begins with the calibration in use, as Pupil Capture has it.
+    notes = [note for _, _, note in player_log(folder, "notify")]
+    begin = json.loads((folder / "info.player.json").read_text())["start_time_synced_s"]
+    assert [note["subject"] for note in notes] == ["calibration.setup.v2", "calibration.result.v2", "process.died"]
+    assert [note["timestamp"] < begin for note in notes] == [True, True, False]
     for stream in ("world", "eye0", "eye1"):
         report = Manifest.load(folder).streams[stream]
         assert (report.dropped, report.lost, report.gap_count) == ({}, 0, 0), stream
