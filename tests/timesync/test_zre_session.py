@@ -5,11 +5,12 @@ import tracemalloc
 from uuid import UUID
 
 import pytest
+
 from gazed_timesync.errors import ZreMalformed
-from gazed_timesync.zre_codec import Hello, Ping, Shout, Whisper, encode_beacon, encode_message
+from gazed_timesync.zre_codec import Hello, Join, Ping, Shout, Whisper, encode_beacon, encode_message
 from gazed_timesync.zre_session import ZreSession
 
-OWN = UUID(int=1)
+OWN, SEVEN = UUID(int=1), UUID(int=7)
 
 
 class Wire:
@@ -23,7 +24,7 @@ class Wire:
         assert uuid not in self.open
         self.open[uuid] = (host, port)
 
-    def endpoint_for(self, host):
+    def endpoint_for(self, _host):
         return f"tcp://{self.host}:{self.port}"
 
     def send(self, uuid, frames):
@@ -84,7 +85,7 @@ def pair():
     return net, a, b
 
 
-def peer_says(session, message, sequence, uuid=UUID(int=7), host="10.0.0.7", now=0.0):
+def peer_says(session, message, sequence, uuid=SEVEN, host="10.0.0.7", now=0.0):
     session.on_message(b"\x01" + uuid.bytes, encode_message(message, sequence), host, now)
 
 
@@ -117,7 +118,7 @@ def test_two_nodes_find_each_other_and_talk():
 
 
 def test_who_says_goodbye_is_gone():
-    net, a, b = pair()
+    _, a, b = pair()
     a.on_beacon(encode_beacon(b.uuid, 0), "10.9.9.9", 1.0)
     assert taken(a) == []
     a.on_beacon(encode_beacon(b.uuid, 0), b.wire.host, 1.0)
@@ -131,7 +132,7 @@ def test_the_silent_are_asked_after_10_s_and_given_up_after_30():
     assert len(session._transport.sent) == 1
     session.tick(10.0)
     session.tick(11.0)
-    assert session._transport.sent[1:] == [(UUID(int=7), encode_message(Ping(), sequence)) for sequence in (2, 3)]
+    assert session._transport.sent[1:] == [(SEVEN, encode_message(Ping(), sequence)) for sequence in (2, 3)]
     session.tick(29.9)
     taken(session)
     session.tick(30.0)
@@ -143,16 +144,16 @@ def test_who_is_heard_again_is_back():
     session = one()
     taken(session)
     for now in (1.0, 2.0, 5.0, 9.0):
-        session.on_beacon(encode_beacon(UUID(int=7), 77), "10.0.0.7", now)
+        session.on_beacon(encode_beacon(SEVEN, 77), "10.0.0.7", now)
         assert [event[0] for event in taken(session)] == (["back"] if now == 9.0 else [])
 
 
 def test_who_never_says_hello_is_given_up():
     session = ZreSession(OWN, "own", Wire())
     for now in range(40):
-        session.on_beacon(encode_beacon(UUID(int=7), 77), "10.0.0.7", float(now))
+        session.on_beacon(encode_beacon(SEVEN, 77), "10.0.0.7", float(now))
         session.tick(float(now))
-    assert session._transport.closed == [UUID(int=7)]
+    assert session._transport.closed == [SEVEN]
     assert len(session._transport.open) == 1
     assert taken(session) == []
 
@@ -199,7 +200,7 @@ def test_a_new_node_at_the_same_endpoint_takes_the_place_of_the_old():
 
 def test_a_full_queue_drops_the_peer():
     session = one(["g"])
-    session._transport.full.add(UUID(int=7))
+    session._transport.full.add(SEVEN)
     assert session.shout("g", [b"x"]) == 0
     assert [event[0] for event in taken(session)] == ["enter", "join", "exit"]
     assert session.refused == {"full": 1}
@@ -267,7 +268,7 @@ def test_no_more_peers_and_groups_than_there_is_room_for():
     with pytest.raises(ZreMalformed):
         session.shout("g", [bytes((1 << 18) + 1)])
     for number in range(300):
-        peer_says(session, _join(f"group {number}"), number + 2)
+        peer_says(session, Join(f"group {number}", 0), number + 2)
     assert len(session.peers()[0].groups) == 64
 
 
@@ -280,13 +281,7 @@ def test_random_streams_change_nothing():
         frames = [chance.randbytes(chance.randrange(60)) for _ in range(chance.randrange(4))]
         if frames and chance.random() < 0.5:
             frames[0] = good[: chance.randrange(6)] + frames[0]
-        uuid = UUID(int=7) if chance.random() < 0.1 else UUID(bytes=chance.randbytes(16))
+        uuid = SEVEN if chance.random() < 0.1 else UUID(bytes=chance.randbytes(16))
         session.on_message(b"\x01" + uuid.bytes, frames, "10.0.0.9", 0.0)
     assert {event[0] for event in taken(session)} <= {"exit"}
     assert len(session._transport.open) <= 1
-
-
-def _join(group):
-    from gazed_timesync.zre_codec import Join
-
-    return Join(group, 0)

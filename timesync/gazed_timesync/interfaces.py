@@ -13,7 +13,7 @@ __all__ = ["Interface", "read_interfaces"]
 
 # linux/sockios.h and linux/if.h
 _SIOCGIFCONF, _SIOCGIFFLAGS, _SIOCGIFNETMASK, _SIOCGIFINDEX = 0x8912, 0x8913, 0x891B, 0x8933
-_UP, _BROADCAST, _LOOPBACK, _RUNNING = 0x1, 0x2, 0x8, 0x40
+_UP, _BROADCAST, _LOOPBACK = 0x1, 0x2, 0x8
 _ENTRY = struct.Struct("16s16s8x" if struct.calcsize("P") == 8 else "16s16s")
 _MOST = 128
 
@@ -27,8 +27,8 @@ class Interface:
     address: str
     broadcast: str
     loopback: bool
-    running: bool
-    """Whether it is switched on and has a link."""
+    up: bool
+    """Whether it is switched on; it may have no link all the same."""
 
 
 def read_interfaces(network: socket.socket) -> list[Interface]:
@@ -67,5 +67,5 @@ def _describe(network: socket.socket, name: bytes, address: bytes) -> Interface:
         socket.inet_ntoa(address[4:8]),
         broadcast,
         bool(flags & _LOOPBACK),
-        flags & (_UP | _RUNNING) == _UP | _RUNNING,
+        bool(flags & _UP),
     )

@@ -21,7 +21,7 @@ def namespaces_refused() -> str:
     """Return why no namespace can be made here, or nothing if one can."""
     try:
         Namespace().close()
-    except (OSError, subprocess.CalledProcessError) as error:
+    except OSError as error:
         return f"needs network namespaces, as root: {error}"
     return ""
 
@@ -62,10 +62,12 @@ class Namespace:
         """Run a command in the namespace.
 
         Raises:
-            CalledProcessError: it failed.
+            OSError: it failed; the text says how.
         """
         with self.entered():
-            subprocess.run(command, check=True, capture_output=True, timeout=10)
+            done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=10)
+        if done.returncode:
+            raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")
 
     def close(self) -> None:
         """Give it up."""
@@ -83,9 +85,7 @@ class Namespace:
 class Cable:
     """A network cable between two namespaces, with an address (as 10.1.0.1/24) at each end."""
 
-    def __init__(
-        self, near: Namespace, near_address: str, far: Namespace, far_address: str, name: str = "cable"
-    ) -> None:
+    def __init__(self, near: Namespace, near_address: str, far: Namespace, far_address: str, name: str = "net") -> None:
         self._near, self._name = near, name
         near.run(
             "ip", "link", "add", f"{name}0", "type", "veth",

@@ -172,7 +172,7 @@ class ZreNode:
                 identity, *frames = self._inbox.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
-            host = str(frames[0].get("Peer-Address")) if frames else ""
+            host = _sender_of(frames[0]) if frames else ""
             parts = [frame.bytes for frame in frames]
             self._session.on_message(identity.bytes, parts, host, time.monotonic())
 
@@ -219,37 +219,40 @@ class _Links:
             yield data, host
 
     def send(self, beacon: bytes) -> None:
-        failed = set()
         try:
-            targets = self._targets()
+            there = [interface for interface in read_interfaces(self.socket) if interface.up]
         except OSError as error:
             _log.warning("no beacon: %s; tried again in a second", error)
             return
-        for interface, target in targets:
-            where = struct.pack("=i4s4x", interface.index, socket.inet_aton(interface.address))
-            try:
-                self.socket.sendmsg([beacon], [(socket.IPPROTO_IP, _IP_PKTINFO, where)], 0, (target, self._port))
-            except OSError as error:
-                failed.add(target)
-                if target not in self._silent and not interface.loopback:
-                    _log.warning("no beacon on %s: %s; tried again each second", interface.name, error)
-        self._silent = failed
-
-    def _targets(self) -> list[tuple[Interface, str]]:
-        there = [interface for interface in read_interfaces(self.socket) if interface.running]
         if self._wanted:
             there = [interface for interface in there if interface.name in self._wanted]
-        real = [(interface, interface.broadcast) for interface in there if interface.broadcast]
+        real = [interface for interface in there if interface.broadcast]
         # Link-local addresses are for want of better ones.
-        if routed := [link for link in real if not link[1].startswith("169.254.")]:
-            return routed
-        if real:
-            return real
-        own = [interface for interface in there if interface.address == _LOOPBACK]
-        if own:
-            self._join_multicast()
-        # Peers of other makes listen to the first, and on a bare loopback only the second gets through.
-        return [(interface, target) for interface in own for target in (_MULTICAST, _LOOPBACK_BROADCAST)]
+        real = [interface for interface in real if not interface.address.startswith("169.254.")] or real
+        self._silent, silent_before = set(), self._silent
+        for interface in real:
+            if failure := self._send_to(interface, interface.broadcast, beacon):
+                self._silent.add(interface.name)
+                if interface.name not in silent_before:
+                    _log.warning("no beacon on %s: %s; tried again each second", interface.name, failure)
+        if len(self._silent) >= len({interface.name for interface in real}):
+            self._send_to_self(there, beacon)
+
+    def _send_to_self(self, there: Iterable[Interface], beacon: bytes) -> None:
+        for interface in there:
+            if interface.address == _LOOPBACK:
+                self._join_multicast()
+                # Peers of other makes listen to the first, and on a bare loopback only the second gets through.
+                for target in (_MULTICAST, _LOOPBACK_BROADCAST):
+                    self._send_to(interface, target, beacon)
+
+    def _send_to(self, interface: Interface, target: str, beacon: bytes) -> OSError | None:
+        where = struct.pack("=i4s4x", interface.index, socket.inet_aton(interface.address))
+        try:
+            self.socket.sendmsg([beacon], [(socket.IPPROTO_IP, _IP_PKTINFO, where)], 0, (target, self._port))
+        except OSError as error:
+            return error
+        return None
 
     def _join_multicast(self) -> None:
         if not self._multicast:
@@ -302,6 +305,14 @@ def _open_inbox(context: zmq.Context[zmq.Socket[bytes]]) -> tuple[zmq.Socket[byt
     inbox.linger, inbox.router_handover, inbox.maxmsgsize = 0, 1, MAX_FRAME
     inbox.bind("tcp://*:*")
     return inbox, int(str(inbox.get_string(zmq.LAST_ENDPOINT)).rpartition(":")[2])
+
+
+def _sender_of(frame: zmq.Frame) -> str:
+    try:
+        return str(frame.get("Peer-Address"))
+    except zmq.ZMQError:
+        # Whoever closed the connection at once has none.
+        return ""
 
 
 def _address_towards(host: str) -> str:
