@@ -229,8 +229,13 @@ class Discipline:
         return (estimate.pupil_ns_at(now) - self.clock.segment.pupil_ns_at(now)) / 1e9
 
     def _set_rate(self, rate: float) -> None:
-        if abs(rate - self.clock.segment.rate) > _SAME_RATE:
+        if abs(rate - self.clock.segment.rate) <= _SAME_RATE:
+            return
+        try:
             self.clock.set_rate(rate)
+        except ClockHeld:
+            # A recording has just begun.
+            self.clock.set_rate(max(-MAX_HELD_RATE, min(MAX_HELD_RATE, rate)))
 
     def _to(self, state: SyncState, now: HostNs) -> None:
         if state is not self._state:
