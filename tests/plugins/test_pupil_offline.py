@@ -206,8 +206,9 @@ def test_what_cannot_be_detected_says_why(recording: Path, tmp_path: Path) -> No
         detect_recording(make_recording(tmp_path, streams=("eye0",), frames=2, closed=False))
     offline = recording / "offline_data"
     offline.mkdir()
-    with FolderLock(offline), pytest.raises(RecordingRefused):
+    with FolderLock(offline), pytest.raises(RecordingRefused) as refusal:
         detect_recording(recording)
+    assert "gazed detect" in refusal.value.hint
     stamps = recording / "eye1_timestamps.npy"
     np.save(stamps, np.append(np.load(stamps), 1000.0))
     with pytest.raises(PluginError, match=r"eye1\.mp4: ends after 40 frames"):

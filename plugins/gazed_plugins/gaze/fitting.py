@@ -109,12 +109,10 @@ class WorkerProcess:
     """A ``Worker`` that is such a process, seen from outside."""
 
     def __init__(self) -> None:
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "gazed_plugins.gaze.fitting"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **threads},
         )
         self._thread: threading.Thread | None = None
         self._answer: dict[str, Any] | None = None

@@ -14,7 +14,7 @@ import heapq
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,10 @@ import msgpack
 import msgspec
 
 from gazed_bus.errors import CameraModelError
+from gazed_bus.intrinsics import read_intrinsics
 from gazed_plugins.errors import PluginError
 from gazed_plugins.gaze.accuracy import Accuracy, measure
-from gazed_plugins.gaze.camera import Camera, default_camera, read_camera, read_camera_file
+from gazed_plugins.gaze.camera import Camera, camera_of_stream, default_camera
 from gazed_plugins.gaze.checks import is_pupil
 from gazed_plugins.gaze.cross import leave_one_target_out
 from gazed_plugins.gaze.errors import CalibrationFailed, UnknownCalibration
@@ -33,23 +34,22 @@ from gazed_plugins.gaze.gazer_hmd import GazerHMD3D
 from gazed_plugins.gaze.matching import Datum, LiveMatcher
 from gazed_plugins.gaze.registry import load_gazer, make_gazer
 from gazed_plugins.gaze.store import Calibration, load_calibration, player_id, recorded_calibrations
+from gazed_plugins.offline_data import OFFLINE_FOLDER, Progress, locked_folder, open_closed, write_log
 from gazed_recorder.atomic import replace_file
-from gazed_recorder.datalog import DatumLog, PldataReader
-from gazed_recorder.folder import FolderLock
+from gazed_recorder.datalog import PldataReader, unpack_datum
+from gazed_recorder.errors import DamagedFile
 from gazed_recorder.reader import Recording
 
 __all__ = ["MappingResult", "map_recording"]
 
-_OFFLINE = "offline_data"
 _MAPPERS = "gaze_mappers.msgpack"
 _MAPPINGS = "gaze-mappings"
 _VERSION = 1
+_ASSUMED_SIZE = (1280, 720)
 _OUTLIER_DEG = 5.0
 _WAITING = 1000
 _TELL_EVERY = 1000
 _log = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
 
 
 class MappingResult(msgspec.Struct, frozen=True):
@@ -59,8 +59,9 @@ class MappingResult(msgspec.Struct, frozen=True):
     calibration: str
     """Its name."""
     pupils: int
-    """Pupil datums read, and from which log:"""
+    """Pupil datums read."""
     source: str
+    """The log that they were read from."""
     gaze: int
     """Gaze datums written."""
     path: str
@@ -96,17 +97,13 @@ def map_recording(
         PluginError: there are no pupils, or the recording is not closed.
         OSError: the results cannot be written.
     """
-    recording = Recording(folder)
-    if recording.manifest is not None and recording.manifest.state == "recording":
-        raise PluginError(f"{recording.path} is not closed", hint=f"stop the recording, or: gazed repair {folder}")
+    recording = open_closed(folder)
     chosen = _choose(recording, calibration, calibrations)
     name = gazer or chosen.gazer_class_name
     camera = _world_camera(recording)
     fitted = _gazer(chosen, name, camera)
     source, total = _pupil_log(recording)
-    offline = recording.path / _OFFLINE
-    offline.mkdir(exist_ok=True)
-    with FolderLock(offline):
+    with locked_folder(recording) as offline:
         mappers = _read_mappers(offline / _MAPPERS)
         label = f"gazed {name} {chosen.name}"
         identity = player_id(f"gazed {name} {chosen.unique_id}")
@@ -145,21 +142,18 @@ def _choose(recording: Recording, name: str | None, folder: Path | None) -> Cali
 def _world_camera(recording: Recording) -> Camera:
     """Return the world camera as the recording knows it, else what is known of such a camera by its name."""
     report = recording.manifest.streams.get("world") if recording.manifest else None
-    info = report.info if report else {}
+    info = dict(report.info) if report else {}
     if "world" in recording.streams and not {"width", "height"} <= info.keys():
         first = next(recording.frames("world"), None)
         if first is not None:
-            height, width = first.bgr.shape[:2]
-            info = {**info, "width": width, "height": height}
-    width, height = info.get("width", 1280), info.get("height", 720)
-    try:
-        if info.get("intrinsics"):
-            return read_camera(info["intrinsics"], width, height)
-        if (recording.path / "world.intrinsics").exists():
-            return read_camera_file(recording.path / "world.intrinsics", width, height)
-    except CameraModelError as error:
-        _log.warning("%s: %s", recording.path, error.message)
-    return default_camera(str(info.get("device", "")), width, height)
+            info["height"], info["width"] = first.gray.shape
+    path = recording.path / "world.intrinsics"
+    if not info.get("intrinsics") and path.exists():
+        try:
+            info["intrinsics"] = read_intrinsics(path).get((info.get("width", 0), info.get("height", 0)))
+        except CameraModelError as error:
+            _log.warning("%s", error.message)
+    return camera_of_stream({"info": info}) or default_camera("", *_ASSUMED_SIZE)
 
 
 def _gazer(chosen: Calibration, name: str, camera: Camera) -> Gazer:
@@ -178,7 +172,7 @@ def _gazer(chosen: Calibration, name: str, camera: Camera) -> Gazer:
 
 def _pupil_log(recording: Recording) -> tuple[Path, int]:
     """Return the log of pupils, of a later detection if there was one, and how many it holds."""
-    found = recording.path / _OFFLINE / "offline_pupil.pldata"
+    found = recording.path / OFFLINE_FOLDER / "offline_pupil.pldata"
     if not (found.exists() and found.with_suffix(".meta").exists()):
         found = recording.path / "pupil.pldata"
     total = sum(1 for _ in PldataReader(found)) if found.exists() else 0
@@ -190,10 +184,10 @@ def _pupil_log(recording: Recording) -> tuple[Path, int]:
 def _pupils(source: Path, total: int, progress: Progress | None) -> Iterator[Datum]:
     for done, (_, payload) in enumerate(PldataReader(source), 1):
         try:
-            datum = msgpack.unpackb(payload, strict_map_key=False)
-        except (ValueError, RecursionError, msgpack.UnpackException) as error:
-            raise PluginError(f"{source}: record {done - 1} cannot be unpacked: {error}") from error
-        if isinstance(datum, dict) and is_pupil(datum):
+            datum = unpack_datum(payload)
+        except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+            raise DamagedFile(f"{source}: record {done - 1} cannot be unpacked: {error}") from error
+        if is_pupil(datum):
             yield datum
         if progress is not None and (done % _TELL_EVERY == 0 or done == total):
             progress(done, total)
@@ -217,15 +211,7 @@ def _write(offline: Path, stem: str, gaze: Iterator[Datum]) -> int:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     try:
-        log = DatumLog(work, stem)
-        try:
-            for datum in gaze:
-                log.append("gaze", float(datum["timestamp"]), msgpack.packb(datum))
-            log.flush()
-            log.sync()
-            count = log.count
-        finally:
-            log.close()
+        count = write_log(work, stem, (("gaze", float(datum["timestamp"]), msgpack.packb(datum)) for datum in gaze))
         place.mkdir(exist_ok=True)
         for suffix in ("_timestamps.npy", ".pldata"):
             (work / f"{stem}{suffix}").replace(place / f"{stem}{suffix}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from gazed_plugins.errors import PluginError
 from gazed_plugins.images import gray_jpeg
+from gazed_plugins.offline_data import write_log
 from gazed_plugins.pupil.detector import PupilDetector
 from gazed_plugins.pupil.intrinsics import EyeCamera, eye_camera
 from gazed_plugins.pupil.settings import PupilSettings
 from gazed_recorder.atomic import replace_file
-from gazed_recorder.datalog import DatumLog
 from gazed_recorder.errors import DamagedFile, RecorderError
 from gazed_recorder.reader import Recording
 from gazed_recorder.video_read import RecordedFrame
@@ -88,14 +88,10 @@ def detect_eye(
         return result
     for stale in work.glob(f"{stream}*"):
         stale.unlink()
+    start = time.monotonic()
     run = _EyeRun(Recording(folder), stream, settings, focal_length)
-    log = DatumLog(work, stream)
-    try:
-        result = run.through(log, count)
-        log.flush()
-        log.sync()
-    finally:
-        log.close()
+    write_log(work, stream, run.records(count))
+    result = run.result(time.monotonic() - start)
     replace_file(done, msgspec.json.encode(result))
     return result
 
@@ -108,39 +104,41 @@ class _EyeRun:
         self._focal_length = focal_length
         self._detector: PupilDetector | None = None
         self._gated: dict[str, int] = {}
+        self._frames = self._detected = self._unreadable = self._confident = 0
 
-    def through(self, log: DatumLog, count: Callable[[int], None]) -> EyeResult:
-        start = time.monotonic()
-        frames = detected = unreadable = confident = 0
+    def records(self, count: Callable[[int], None]) -> Iterator[tuple[str, float, bytes]]:
+        """Yield topic, time and packed datum of all that is found."""
         for frame in self._recording.frames(self._stream):
-            frames += 1
-            if frames % _REPORT_EVERY == 0:
-                count(frames)
+            self._frames += 1
+            if self._frames % _REPORT_EVERY == 0:
+                count(self._frames)
             if frame.index % self._settings.every_nth:
                 continue
             try:
                 gray = _gray(frame)
             except DamagedFile:
-                unreadable += 1
+                self._unreadable += 1
                 continue
             datums = self._detector_for((gray.shape[1], gray.shape[0])).detect(gray, frame.timestamp)
             for datum in datums:
-                log.append(datum["topic"], frame.timestamp, msgpack.packb(datum))
-            detected += 1
-            confident += bool(datums) and datums[0]["confidence"] >= 0.6
-        count(frames)
+                yield datum["topic"], frame.timestamp, msgpack.packb(datum)
+            self._detected += 1
+            self._confident += bool(datums) and datums[0]["confidence"] >= 0.6
+        count(self._frames)
+
+    def result(self, seconds: float) -> EyeResult:
         self._keep_counts()
         camera = self._detector.camera if self._detector else EyeCamera(0.0, (0, 0), "unknown")
         return EyeResult(
-            frames=frames,
-            detected=detected,
-            skipped=frames - detected - unreadable,
-            unreadable=unreadable,
+            frames=self._frames,
+            detected=self._detected,
+            skipped=self._frames - self._detected - self._unreadable,
+            unreadable=self._unreadable,
             gated=self._gated,
-            confident=confident,
+            confident=self._confident,
             focal_length=camera.focal_length,
             camera=camera.origin,
-            seconds=time.monotonic() - start,
+            seconds=seconds,
         )
 
     def _detector_for(self, resolution: tuple[int, int]) -> PupilDetector:

@@ -18,7 +18,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
@@ -29,23 +29,20 @@ import msgspec
 import xxhash
 
 from gazed_plugins.errors import PluginError
+from gazed_plugins.offline_data import Progress, locked_folder, open_closed, write_log
 from gazed_plugins.pupil.eye_video import EyeResult, News
 from gazed_plugins.pupil.settings import PupilSettings
 from gazed_recorder.atomic import replace_file
-from gazed_recorder.datalog import DatumLog, PldataReader, check_datum
-from gazed_recorder.folder import FolderLock
+from gazed_recorder.datalog import PldataReader, check_datum
 from gazed_recorder.reader import Recording
 
-__all__ = ["OFFLINE_FOLDER", "DetectionResult", "detect_recording"]
+__all__ = ["DetectionResult", "detect_recording"]
 
-OFFLINE_FOLDER = "offline_data"
 _NAME = "offline_pupil"
 _VERSION = 4
 _COMPLETE, _NO_VIDEO = "complete", "No eye video found."
 # Read by the libraries when a process loads them: threads of theirs cost time and gain none.
 _ONE_THREAD = dict.fromkeys(("OPENCV_FOR_THREADS_NUM", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
-
-Progress = Callable[[int, int], None]
 
 
 class DetectionResult(msgspec.Struct, frozen=True):
@@ -83,15 +80,11 @@ def detect_recording(
         PluginError: there is no eye video, it cannot be read to its end, or the recording is not closed.
         OSError: the results cannot be written.
     """
-    recording, settings = Recording(folder), settings or PupilSettings()
+    recording, settings = open_closed(folder), settings or PupilSettings()
     streams = [stream for stream in recording.streams if stream.startswith("eye")]
     if not streams:
         raise PluginError(f"{recording.path} has no eye video, found {', '.join(recording.streams) or 'none'}")
-    if recording.manifest is not None and recording.manifest.state == "recording":
-        raise PluginError(f"{recording.path} is not closed", hint=f"stop the recording, or: gazed repair {folder}")
-    offline = recording.path / OFFLINE_FOLDER
-    offline.mkdir(exist_ok=True)
-    with FolderLock(offline):
+    with locked_folder(recording) as offline:
         kept = None if redetect else _existing(offline)
         if kept is not None:
             return kept
@@ -201,14 +194,7 @@ def _publish(offline: Path, work: Path, result: DetectionResult) -> None:
     for stale in work.glob(f"{_NAME}*"):
         stale.unlink()
     logs = [_records(work / f"{stream}.pldata") for stream in result.eyes]
-    log = DatumLog(work, _NAME)
-    try:
-        for stamp, topic, payload in heapq.merge(*logs, key=lambda record: record[0]):
-            log.append(topic, stamp, payload)
-        log.flush()
-        log.sync()
-    finally:
-        log.close()
+    write_log(work, _NAME, heapq.merge(*logs, key=lambda record: record[1]))
     status = [_COMPLETE if f"eye{number}" in result.eyes else _NO_VIDEO for number in (0, 1)]
     meta = {"detection_status": status, "version": _VERSION, "gazed": msgspec.to_builtins(result)}
     (offline / f"{_NAME}.meta").unlink(missing_ok=True)
@@ -219,6 +205,6 @@ def _publish(offline: Path, work: Path, result: DetectionResult) -> None:
         shutil.rmtree(old)
 
 
-def _records(path: Path) -> Iterator[tuple[float, bytes, bytes]]:
+def _records(path: Path) -> Iterator[tuple[bytes, float, bytes]]:
     for topic, payload in PldataReader(path):
-        yield check_datum(payload)[1], topic, payload
+        yield topic, check_datum(payload)[1], payload
