@@ -1,4 +1,10 @@
-"""Clocks: host time, Pupil time and what is known of their relation."""
+"""Clocks: host time, Pupil time and what is known of their relation; a leader's time, and how to follow it.
+
+What follows a leader computes with numpy, and is imported when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from gazed_timesync.clock import (
     AdjustableClock,
@@ -9,19 +15,61 @@ from gazed_timesync.clock import (
     host_now,
 )
 from gazed_timesync.errors import ClockError, ClockHeld, GazedError
+from gazed_timesync.local_clock import LocalClock
 from gazed_timesync.relations import ClockPair, UnixNs, read_clock_pair
+
+if TYPE_CHECKING:
+    from gazed_timesync.discipline import Discipline, SyncEvent, SyncState, SyncStatus
+    from gazed_timesync.estimator import Estimate, Estimator
+    from gazed_timesync.exchange import Exchange
+    from gazed_timesync.follower import Follower
+    from gazed_timesync.leader import Leader
 
 __all__ = [
     "AdjustableClock",
     "ClockError",
     "ClockHeld",
     "ClockPair",
+    "Discipline",
+    "Estimate",
+    "Estimator",
+    "Exchange",
+    "Follower",
     "GazedError",
     "HostNs",
+    "Leader",
+    "LocalClock",
     "PupilClock",
     "PupilTime",
     "Segment",
+    "SyncEvent",
+    "SyncState",
+    "SyncStatus",
     "UnixNs",
     "host_now",
     "read_clock_pair",
 ]
+
+_HOMES = {
+    "Discipline": "gazed_timesync.discipline",
+    "Estimate": "gazed_timesync.estimator",
+    "Estimator": "gazed_timesync.estimator",
+    "Exchange": "gazed_timesync.exchange",
+    "Follower": "gazed_timesync.follower",
+    "Leader": "gazed_timesync.leader",
+    "SyncEvent": "gazed_timesync.discipline",
+    "SyncState": "gazed_timesync.discipline",
+    "SyncStatus": "gazed_timesync.discipline",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gazed_timesync' has no attribute {name!r}")
+    value: object = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -29,7 +29,7 @@ class Follower:
 
     An experiment gives a clock of its own, asks it for the time, and the follower how good that is::
 
-        from gazed_timesync import Discipline, Follower, LocalClock
+        from gazed_timesync import Discipline, Follower, LocalClock, SyncState
 
         clock = LocalClock()
         with Follower(Discipline(clock), "192.168.1.5", 51699) as follower:

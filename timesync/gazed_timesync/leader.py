@@ -12,14 +12,14 @@ import socket
 import struct
 import threading
 import time
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
 from gazed_timesync.clock import PupilTime
 from gazed_timesync.errors import ClockError
 from gazed_timesync.probe import PROBE_BYTES, Answer, Question
+from gazed_timesync.round_trips import RoundTrips
 
 __all__ = ["Leader", "LeaderClock"]
 
@@ -31,9 +31,6 @@ _IDLE_S = 120.0
 _TURN_BYTES = 256  # of a connection, and datagrams of the socket, before others have their turn
 _TURN_DATAGRAMS = 64
 _OUT_OF_FILES_S = 0.05
-_ROUND_TRIPS, _BEST_SHARE = 60, 0.69  # what Pupil's follower takes, and of these the mean
-_LEAST_ROUND_TRIPS = 5
-_PAUSE_S = 0.5  # what is longer was no round trip
 _REMEMBERED = 256
 _TCP_INFO_BYTES, _TCP_INFO_RTT = 104, 68
 
@@ -54,10 +51,8 @@ class _Connection:
     socket: socket.socket
     address: str
     used_s: float
+    round_trips: RoundTrips
     rest: bytes = b""
-    answered_s: float = 0.0
-    round_trip_s: float = 0.0
-    round_trips: deque[float] = field(default_factory=lambda: deque(maxlen=_ROUND_TRIPS))
 
 
 class Leader:
@@ -187,16 +182,14 @@ class Leader:
         if len(self._connections) >= _MOST_CONNECTIONS:
             self._drop_idlest()
         accepted.setblocking(False)
-        connection = _Connection(accepted, address, now_s)
         try:
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._compensate:
-                connection.round_trip_s = self._known.get(address) or _kernel_round_trip(accepted)
+            first_s = self._known.get(address) or (_kernel_round_trip(accepted) if self._compensate else 0.0)
         except OSError:
             # Gone already.
             accepted.close()
             return
-        self._connections[accepted.fileno()] = connection
+        self._connections[accepted.fileno()] = _Connection(accepted, address, now_s, RoundTrips(first_s))
         self._selector.register(accepted, selectors.EVENT_READ)
 
     def _answer(self, connection: _Connection, now_s: float) -> None:
@@ -228,22 +221,18 @@ class Leader:
                 self.refused += 1
                 self._drop(connection)
                 return
-            connection.answered_s = time.monotonic()
+            connection.round_trips.answered(time.monotonic())
             self.answered += 1
 
     def _round_trip(self, connection: _Connection) -> float:
-        """Return the mean round trip of a follower, as it would compute it: from an answer to the next request."""
-        now_s = time.monotonic()
-        if connection.answered_s and now_s - connection.answered_s < _PAUSE_S:
-            connection.round_trips.append(now_s - connection.answered_s)
-            if len(connection.round_trips) >= _LEAST_ROUND_TRIPS:
-                best = sorted(connection.round_trips)[: int(len(connection.round_trips) * _BEST_SHARE)]
-                connection.round_trip_s = sum(best) / len(best)
-                self._known.pop(connection.address, None)
-                self._known[connection.address] = connection.round_trip_s
-                if len(self._known) > _REMEMBERED:
-                    del self._known[next(iter(self._known))]
-        return connection.round_trip_s
+        trips = connection.round_trips
+        trips.asked(time.monotonic())
+        if trips.known:
+            self._known.pop(connection.address, None)
+            self._known[connection.address] = trips.mean_s
+            if len(self._known) > _REMEMBERED:
+                del self._known[next(iter(self._known))]
+        return trips.mean_s
 
     def _drop_idlest(self) -> None:
         if self._connections:

@@ -19,6 +19,7 @@ from gazed_timesync.clock import HostNs
 from gazed_timesync.discipline import Discipline, SyncEvent
 from gazed_timesync.exchange import Exchange
 from gazed_timesync.local_clock import LocalClock
+from gazed_timesync.round_trips import RoundTrips
 from gazed_timesync.sampling import bursts, calls_for_restart
 
 __all__ = ["Course", "Figures", "Network", "Profile", "SimulatedLeader", "SimulatedPeer", "SimulatedSync", "World"]
@@ -247,7 +248,8 @@ class SimulatedPeer:
     Every 10 s and up to one more: 60 exchanges, of which the 69 % of shortest round trip count; their mean offset is
     made good at once if above 10 ms, else in steps of at most 0.5 ms every 0.1 s, if above their mean deviation and
     0.1 ms (pupil_src/shared_modules/network_time_sync.py). Its offset is computed from the time at which it asked
-    where it ought to be the time of the answer, so it runs ahead by a round trip; ``corrected`` mends that.
+    where it ought to be the time of the answer, so it runs ahead by a round trip; ``corrected`` mends that in the
+    follower, ``compensated`` in the leader.
     """
 
     def __init__(
@@ -257,15 +259,16 @@ class SimulatedPeer:
         network: Network,
         *,
         corrected: bool = False,
+        compensated: bool = False,
         seed: int = 0,
         every_s: float = 0.05,
     ) -> None:
         self.world, self.leader, self.network, self.corrected = world, leader, network, corrected
+        self._round_trips = RoundTrips(network.delay(back=False) + network.delay(back=True)) if compensated else None
         self._base_s: float | None = None
         self._jitter_s = 0.0
         self._random = Random(seed)  # noqa: S311 - a simulation
         self._sampler = _Sampler(every_s)
-        self._last = (-np.inf, 0)
         self._backwards = 0
 
     def run(self, until_s: float) -> SimulatedPeer:
@@ -275,13 +278,13 @@ class SimulatedPeer:
             self._jitter_s = jitter
             if self._base_s is None or abs(offset) > 10e-3:
                 self._base_s = (self._base_s or 0.0) + offset
-                self._last = (-np.inf, 0)
             elif abs(offset) > max(jitter, 0.1e-3):
                 for _ in range(20):
                     if abs(offset) <= max(jitter, 0.1e-3):
                         break
                     step = max(-0.5e-3, min(0.5e-3, offset))
                     self._base_s += step
+                    self._backwards += step < 0
                     offset -= step
                     self._pass(self.world.now_s + 0.1)
             self._pass(self.world.now_s + 10 + self._random.random())
@@ -294,6 +297,13 @@ class SimulatedPeer:
     def _shown(self, true_s: float) -> float:
         return self.world.host_at(true_s) / 1e9 + (self._base_s or 0.0)
 
+    def _early(self, true_s: float) -> float:
+        if self._round_trips is None:
+            return 0.0
+        self._round_trips.asked(true_s)
+        self._round_trips.answered(true_s)
+        return self._round_trips.mean_s
+
     def _measure(self) -> tuple[float, float]:
         found = []
         for _ in range(60):
@@ -301,6 +311,7 @@ class SimulatedPeer:
             there = sent + self.network.delay(back=False)
             back = there + self.network.delay(back=True)
             asked, answered, answer = self._shown(sent), self._shown(back), self.leader.answer(there)
+            answer -= self._early(there)
             self._pass(back + _BETWEEN_S)
             late = answered if self.corrected else asked
             found.append((answered - asked, answer + (answered - asked) / 2 - late))
@@ -315,8 +326,4 @@ class SimulatedPeer:
     def _look(self, true_s: float) -> tuple[float, float, int] | None:
         if self._base_s is None:
             return None
-        shown = self._shown(true_s)
-        if shown < self._last[0]:
-            self._backwards += 1
-        self._last = shown, 0
-        return shown - self.leader.at(true_s), self._jitter_s, 0
+        return self._shown(true_s) - self.leader.at(true_s), self._jitter_s, 0
