@@ -18,7 +18,7 @@ from gazed_timesync import PupilTime
 
 __all__ = ["RECORDED_TOPICS", "Annotation", "DatumWriter"]
 
-_DATA_TOPICS = ("pupil.", "gaze.", "annotation", "fixations", "blinks", "surfaces.", "head_pose")
+_DATA_TOPICS = ("pupil.", "gaze.", "annotation", "fixations", "blinks", "surfaces.", "head_pose", "timesync.")
 RECORDED_TOPICS = (*_DATA_TOPICS, "notify.")
 """Prefixes of the topics that a recording keeps; of the notifications, those with a true ``record``."""
 

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -25,8 +26,10 @@ from gazed_recorder.errors import DamagedFile, NotARecording
 from gazed_recorder.info import PLAYER_INFO, duration_s
 from gazed_recorder.layout import log_names, stream_parts
 from gazed_recorder.manifest import MANIFEST, Manifest
+from gazed_recorder.recorded_clock import RecordedClock, read_clock
 from gazed_recorder.sound_read import RecordedSound, read_sound
 from gazed_recorder.video_read import RecordedFrame, VideoReader
+from gazed_timesync import ClockPair, HostNs, Segment, UnixNs
 
 __all__ = ["PlayerInfo", "Recording"]
 
@@ -141,22 +144,25 @@ class Recording:
         """Iterate over the annotations, of which there may be none."""
         return self._datums("annotation") if "annotation" in self.logs else iter(())
 
+    @cached_property
+    def clock(self) -> RecordedClock:
+        """Pupil time, host time and Unix time of the recording.
+
+        Raises:
+            DamagedFile: what was recorded of them cannot be read.
+        """
+        if self.manifest:
+            return read_clock(self.path, self.manifest, self.logs)
+        synced, system = (round(each * 1e9) for each in (self.info.start_time_synced_s, self.info.start_time_system_s))
+        return RecordedClock([Segment(HostNs(0), 0)], [ClockPair(HostNs(synced), UnixNs(system), 0)])
+
     @overload
     def to_unix(self, timestamp: float) -> float: ...
     @overload
     def to_unix(self, timestamp: NDArray[np.float64]) -> NDArray[np.float64]: ...
     def to_unix(self, timestamp: float | NDArray[np.float64]) -> float | NDArray[np.float64]:
-        """Convert Pupil time to Unix time, both in seconds.
-
-        Between the clock readings of the recording (start, every minute, stop) the offset is interpolated, outside the
-        nearest one holds. Without a manifest it is that of the start.
-        """
-        start = (self.info.start_time_synced_s, self.info.start_time_system_s - self.info.start_time_synced_s)
-        readings = [*self.manifest.clock, self.manifest.stop or self.manifest.start] if self.manifest else []
-        pairs = sorted({(each.timestamp, each.unix_ns / 1e9 - each.timestamp) for each in readings}) or [start]
-        at, offsets = zip(*pairs, strict=True)
-        result = timestamp + np.interp(timestamp, at, offsets)
-        return result if isinstance(timestamp, np.ndarray) else float(result)
+        """Convert Pupil time to Unix time, both in seconds; as ``clock.to_unix``."""
+        return self.clock.to_unix(timestamp)
 
     def _stems(self, stream: str) -> list[str]:
         try:

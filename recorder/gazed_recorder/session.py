@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +19,7 @@ import msgspec
 from gazed_bus.frame import StreamInfo
 from gazed_bus.lane import Ended, FrameHeader
 from gazed_recorder.atomic import sync_folder
+from gazed_recorder.clock_log import ClockLog
 from gazed_recorder.datums import Annotation, DatumWriter
 from gazed_recorder.errors import RecordingRefused
 from gazed_recorder.finish import finish
@@ -27,7 +29,7 @@ from gazed_recorder.manifest import ClockReading, Manifest, Mode, StreamReport, 
 from gazed_recorder.repair import resume_point, settle
 from gazed_recorder.space import DiskGuard, Reserve
 from gazed_recorder.stream import StreamWriter
-from gazed_timesync import PupilClock, read_clock_pair
+from gazed_timesync import HostNs, PupilClock, read_clock_pair
 
 __all__ = ["RecorderSettings", "Session", "StartRequest", "read_clocks"]
 
@@ -104,6 +106,7 @@ class Session:
         self.infos: dict[str, StreamInfo] = {}
         self._writers: dict[str, StreamWriter] = {}
         self.datums = DatumWriter(folder, manifest.streams)
+        self._clock_log = ClockLog(clock, HostNs(manifest.start.host_ns))
         self._ended: set[bytes] = set()
         self._awaited: set[str] = set()
         self._saved_at = self._clocks_at = time.monotonic()
@@ -256,6 +259,7 @@ class Session:
         """
         if self._sync_error:
             raise self._sync_error
+        self._log_clocks()
         annotations = self.datums.flush()
         now = time.monotonic()
         if now - self._saved_at < _SAVE_EVERY:
@@ -267,6 +271,10 @@ class Session:
         self._save()
         self._watch_disk()
         return annotations, self._new_drops()
+
+    def _log_clocks(self) -> None:
+        for topic, packed in self._clock_log.news():
+            self.datums.take(topic, packed, self._clock.now())
 
     def _watch_disk(self) -> None:
         space = self._guard.check()
@@ -291,6 +299,9 @@ class Session:
 
     def end(self, reason: str) -> None:
         """Nothing comes any more; ``complete`` or ``abandon`` is next, and may run in a thread."""
+        # What a full disk refuses is counted as dropped.
+        with suppress(OSError):
+            self._log_clocks()
         self.manifest.stop = read_clocks(self._clock)
         self.manifest.stop_reason = reason
         self.manifest.clock.append(self.manifest.stop)

@@ -27,6 +27,7 @@ from gazed_recorder.layout import log_names, stream_parts
 from gazed_recorder.manifest import MANIFEST, MOST_GAPS, Manifest, StreamReport, kind_of
 from gazed_recorder.player_sound import played_stem
 from gazed_recorder.space import RESERVE
+from gazed_recorder.verify_clock import check_clock
 from gazed_recorder.verify_part import PartCheck, check_part
 
 __all__ = ["Verification", "verify"]
@@ -88,6 +89,7 @@ class _Verifier:
         self.streams: dict[str, dict[str, int]] = {}
         self.reports: dict[str, StreamReport] = {}
         self.manifest: Manifest | None = None
+        self.parts: dict[str, list[PartCheck]] = {}
         self.total = max(1, sum(path.stat().st_size for path in folder.iterdir() if path.is_file()))
         self.done = 0
         self.told = 0
@@ -99,6 +101,8 @@ class _Verifier:
             self.collect(self.check_track, stream, tracks.get(stream, []))
         for log in sorted({*logs} | {name for name, report in self.reports.items() if report.kind == "data"}):
             self.collect(self.check_log, log)
+        if self.manifest is not None:
+            self.collect(check_clock, self.folder, self.manifest, logs, self.parts)
         self.collect(self.check_player_info)
         for stream in tracks:
             if self.manifest is None and (self.folder / f"{stream}.intrinsics").exists():
@@ -168,7 +172,7 @@ class _Verifier:
 
     def check_track(self, stream: str, stems: list[str]) -> Iterator[str]:
         ours = self.manifest is not None
-        parts: list[PartCheck] = []
+        parts = self.parts[stream] = []
         for stem in stems:
             part = check_part(self.folder, stem, ours=ours, deep=self.deep, seen=self.seen)
             parts.append(part)

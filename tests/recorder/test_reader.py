@@ -81,7 +81,7 @@ def test_unix_time_is_interpolated_between_the_readings(tmp_path: Path) -> None:
     folder = make_recording(tmp_path, streams=())
     manifest = Manifest.load(folder)
     manifest.clock = [
-        ClockReading(0, int((1e9 + t) * 1e9) + drift, 0, t) for t, drift in ((100.0, 0), (200.0, 8000000))
+        ClockReading(round(t * 1e9), int((1e9 + t) * 1e9) + drift, 0, t) for t, drift in ((100.0, 0), (200.0, 8000000))
     ]
     manifest.stop = None
     manifest.start = manifest.clock[0]
