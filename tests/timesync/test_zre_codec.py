@@ -3,6 +3,9 @@
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from gazed_timesync.errors import ZreMalformed
 from gazed_timesync.zre_codec import (
     Hello,
@@ -17,8 +20,6 @@ from gazed_timesync.zre_codec import (
     encode_beacon,
     encode_message,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 names = st.text(max_size=60)
 texts = st.text(max_size=300)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -68,11 +68,20 @@ class Election:
         uuid: this participant.
         port: of its own clock service.
         bias: 1.0 is everybody's; one above 2 leads whatever the others have been.
+        candidate: whether this participant may lead.
         tie_breaker: at least 0 and below 1; random, if not given.
     """
 
-    def __init__(self, uuid: UUID, port: int, *, bias: float = 1.0, tie_breaker: float | None = None) -> None:
-        self._uuid, self._port, self._bias = uuid, port, bias
+    def __init__(
+        self,
+        uuid: UUID,
+        port: int,
+        *,
+        bias: float = 1.0,
+        candidate: bool = True,
+        tie_breaker: float | None = None,
+    ) -> None:
+        self._uuid, self._port, self._bias, self._candidate = uuid, port, bias, candidate
         self._tie_breaker = random.random() if tie_breaker is None else tie_breaker  # noqa: S311 - no secret
         self.has_led = self.has_synced = False
         self._others: dict[UUID, Announcement] = {}
@@ -85,24 +94,17 @@ class Election:
         return Announcement(float(rank), self._port)
 
     @property
-    def others(self) -> int:
-        """How many others have announced themselves."""
-        return len(self._others)
+    def others(self) -> Mapping[UUID, Announcement]:
+        """What others have announced."""
+        return self._others
 
     @property
-    def leader(self) -> UUID:
-        """The participant that leads; it may be this one."""
-        trusted = {uuid: said for uuid, said in self._others.items() if uuid not in self._doubted}
-        board = {**trusted, self._uuid: self.own}
-        return max(board, key=lambda uuid: (board[uuid].rank, uuid.int))
-
-    def port_of(self, uuid: UUID) -> int:
-        """Return the port that another participant has announced.
-
-        Raises:
-            KeyError: it has announced nothing.
-        """
-        return self._others[uuid].port
+    def leader(self) -> UUID | None:
+        """The participant that leads, which may be this one; nobody, if there is no candidate."""
+        board = {uuid: said for uuid, said in self._others.items() if uuid not in self._doubted}
+        if self._candidate:
+            board[self._uuid] = self.own
+        return max(board, key=lambda uuid: (board[uuid].rank, uuid.int), default=None)
 
     def hear(self, uuid: UUID, announcement: Announcement) -> None:
         """Take an announcement. One of somebody new is not taken where 256 have announced themselves already."""

@@ -1,0 +1,305 @@
+"""A participant in Pupil Time Sync: finds the others, and leads them or keeps its clock to the one that does."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from threading import Thread
+from types import TracebackType
+from typing import Protocol
+from uuid import UUID
+
+from gazed_timesync.clock import AdjustableClock, host_now
+from gazed_timesync.discipline import Discipline, SyncEvent, SyncState, SyncStatus
+from gazed_timesync.election import Announcement, Election, group_name, parse_announcement
+from gazed_timesync.errors import ZreMalformed
+from gazed_timesync.estimator import SKEW_SD
+from gazed_timesync.exchange import Exchange
+from gazed_timesync.follower import Follower
+from gazed_timesync.leader import Leader, LeaderClock
+from gazed_timesync.zre import ZRE_PORT, ZreNode
+from gazed_timesync.zre_session import ZreEvent, ZrePeer
+
+__all__ = ["Participant", "SyncClock", "TimeSyncNode"]
+
+# What our nodes tell each other with HELLO; others ignore it.
+_OURS, _DATAGRAMS = "X-PTX", "X-PTX-UDP"
+_SETTLE_S = 2.5
+_TAKE_OVER_S = 5.0
+_TURN_S = 0.1
+_log = logging.getLogger(__name__)
+
+
+class SyncClock(AdjustableClock, LeaderClock, Protocol):
+    """A clock that can be kept to a leader's, and be handed out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Participant:
+    """Somebody in the group. ``rank`` and ``port`` are of its announcement."""
+
+    name: str
+    host: str
+    port: int
+    rank: float
+    leads: bool
+    ours: bool
+    """Whether it is one of gazed's."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Followed:
+    uuid: UUID
+    host: str
+    port: int
+    udp_port: int | None
+
+
+def _ignore(_: object) -> None:
+    """Take no notice."""
+
+
+class TimeSyncNode:
+    """Takes part in a group, from ``start`` to ``close``, with threads of its own.
+
+    The participant with the highest rank leads. Who finds nobody leads too, after 2.5 s. A leader that does not answer
+    is held over after three seconds; if it is one of ours, the next one takes over after five, until it is back.
+
+    Args:
+        clock: kept to the leader's while another one leads; handed out to those who ask.
+        group: the first part of the group's name.
+        name: what others are shown; the host's name, if not given.
+        bias: 1.0 is everybody's; one above 2 leads those who have 1.0, whatever they have been.
+        may_lead: without it, the node stays unsynced where nobody else leads.
+        compensate: see ``Leader``.
+        interfaces: names of the network interfaces to be found on; empty means all.
+        on_events: called with what happens to the clock; must not raise.
+        on_exchanges: called with each burst of exchanges with the leader; must not raise.
+        port: of the beacons.
+
+    Raises:
+        ZreError, ClockError: a socket cannot be had.
+    """
+
+    def __init__(
+        self,
+        clock: SyncClock,
+        *,
+        group: str = "default",
+        name: str = "",
+        bias: float = 1.0,
+        may_lead: bool = True,
+        compensate: bool = False,
+        interfaces: Sequence[str] = (),
+        on_events: Callable[[Sequence[SyncEvent]], None] = _ignore,
+        on_exchanges: Callable[[Sequence[Exchange]], None] = _ignore,
+        port: int = ZRE_PORT,
+    ) -> None:
+        self.name = name or socket.gethostname()
+        self.discipline = Discipline(clock)
+        self._group = group_name(group)
+        self._may_lead = may_lead
+        self._on_events, self._on_exchanges = on_events, on_exchanges
+        self._leader = Leader(clock, "", compensate=compensate)
+        headers = {_OURS: "1", _DATAGRAMS: str(self._leader.udp_port)}
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        try:
+            self._zre = ZreNode(
+                self.name,
+                lambda event: self._work.put(lambda: self._on_peer(event)),
+                groups=[self._group],
+                headers=headers,
+                interfaces=interfaces,
+                port=port,
+            )
+        except BaseException:
+            self._leader.close()
+            raise
+        self._election = Election(self._zre.uuid, self._leader.port, bias=bias, candidate=may_lead)
+        self._peers: dict[UUID, ZrePeer] = {}
+        self._skews: dict[UUID, tuple[float, float]] = {}
+        self._follower: Follower | None = None
+        self._followed: _Followed | None = None
+        self._answered_s = self._settled_s = 0.0
+        self._announced: Announcement | None = None
+        self._participants: tuple[Participant, ...] = ()
+        self._thread = Thread(target=self._run, name="time sync", daemon=True)
+        self._closed = False
+
+    def start(self) -> None:
+        """Take part from now on."""
+        self._settle()
+        self._thread.start()
+        self._zre.start()
+
+    def status(self) -> SyncStatus:
+        """Return how the clock stands to the leader's."""
+        return self.discipline.status(host_now())
+
+    @property
+    def participants(self) -> tuple[Participant, ...]:
+        """Who has announced itself, this node left out, highest rank first."""
+        return self._participants
+
+    def change_group(self, group: str) -> None:
+        """Go over to another group."""
+        self._work.put(lambda: self._change_group(group_name(group)))
+
+    def close(self) -> None:
+        """Leave, and give everything back; the clock runs on. Closing twice is fine."""
+        if self._closed:
+            return
+        self._closed = True
+        self._zre.close()
+        if self._thread.ident is not None:
+            self._work.put(None)
+            self._thread.join()
+        self._leader.close()
+
+    def __enter__(self) -> TimeSyncNode:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        try:
+            while True:
+                try:
+                    work = self._work.get(timeout=_TURN_S)
+                    if work is None:
+                        return
+                    work()
+                    # More may wait; one announcement and one decision serve all.
+                    while not self._work.empty():
+                        if (work := self._work.get()) is None:
+                            return
+                        work()
+                except queue.Empty:
+                    pass
+                self._doubt_silent_leader()
+                self._decide()
+        finally:
+            self._stop_following()
+
+    def _on_peer(self, event: ZreEvent) -> None:
+        peer = event.peer
+        if event.kind == "exit" or (event.kind == "leave" and event.group == self._group):
+            self._peers.pop(peer.uuid, None)
+            self._election.forget(peer.uuid)
+        elif event.kind == "back":
+            self._election.trust(peer.uuid)
+        elif event.group == self._group:
+            self._peers[peer.uuid] = peer
+            if event.kind == "join":
+                self._announced = None
+            elif event.kind == "shout":
+                self._on_announcement(peer, event.content)
+
+    def _on_announcement(self, peer: ZrePeer, content: Sequence[bytes]) -> None:
+        try:
+            self._election.hear(peer.uuid, parse_announcement(content))
+        except ZreMalformed as error:
+            _log.warning("%s (%s): %s", peer.name, peer.host, error.message)
+
+    def _change_group(self, group: str) -> None:
+        if group != self._group:
+            self._zre.leave(self._group)
+            self._stop_following()
+            self._election.clear()
+            self._group = group
+            self._peers = {peer.uuid: peer for peer in self._zre.peers if group in peer.groups}
+            self._zre.join(group)
+            self._announced = None
+            self._settle()
+
+    def _settle(self) -> None:
+        """Wait a moment for others before leading nobody."""
+        self._settled_s = time.monotonic() + _SETTLE_S
+
+    def _doubt_silent_leader(self) -> None:
+        followed = self._followed
+        if followed and followed.udp_port and time.monotonic() - self._answered_s > _TAKE_OVER_S:
+            _log.warning("the leader %s has not answered for %.0f s", self.discipline.leader, _TAKE_OVER_S)
+            self._election.doubt(followed.uuid)
+
+    def _decide(self) -> None:
+        leader = self._election.leader
+        if leader not in (None, self._zre.uuid):
+            self._follow(leader)
+        else:
+            self._stop_following()
+            if leader and time.monotonic() >= self._settled_s:
+                self._lead()
+        if self._may_lead and (said := self._election.own) != self._announced:
+            self._announced = said
+            self._zre.shout(self._group, *said.encode())
+        self._describe(leader)
+
+    def _lead(self) -> None:
+        if self._election.others and not self._election.doubts:
+            # Nobody is led as long as nobody is there, and whoever is passed over may come back.
+            self._election.has_led = True
+        if self.discipline.state is not SyncState.LEADER:
+            self._tell(self.discipline.lead(self.name, host_now()))
+
+    def _follow(self, uuid: UUID) -> None:
+        peer = self._peers[uuid]
+        wanted = _Followed(uuid, peer.host, self._election.others[uuid].port, _datagram_port(peer))
+        if wanted == self._followed:
+            return
+        self._stop_following()
+        self._followed, self._answered_s = wanted, time.monotonic()
+        skew, skew_sd = self._skews.get(uuid, (0.0, SKEW_SD))
+        self._follower = Follower(
+            self.discipline,
+            wanted.host,
+            wanted.port,
+            udp_port=wanted.udp_port,
+            name=peer.name,
+            on_events=self._tell,
+            on_exchanges=self._on_answers,
+            skew=skew,
+            skew_sd=skew_sd,
+        )
+
+    def _stop_following(self) -> None:
+        if self._follower and self._followed:
+            self._follower.close()
+            if estimate := self.discipline.estimate:
+                self._skews[self._followed.uuid] = estimate.skew, estimate.sigma_skew
+                if len(self._skews) > 16:
+                    del self._skews[next(iter(self._skews))]
+        self._follower = self._followed = None
+
+    def _on_answers(self, exchanges: Sequence[Exchange]) -> None:
+        self._answered_s = time.monotonic()
+        self._on_exchanges(exchanges)
+
+    def _tell(self, events: Sequence[SyncEvent]) -> None:
+        if any(event.kind == "state" and event.state is SyncState.LOCKED for event in events):
+            self._work.put(self._is_synced)
+        self._on_events(events)
+
+    def _is_synced(self) -> None:
+        self._election.has_synced = True
+
+    def _describe(self, leader: UUID | None) -> None:
+        board = sorted(self._election.others.items(), key=lambda entry: -entry[1].rank)
+        self._participants = tuple(_describe(self._peers[uuid], said, uuid == leader) for uuid, said in board)
+
+
+def _describe(peer: ZrePeer, said: Announcement, leads: bool) -> Participant:
+    return Participant(peer.name, peer.host, said.port, said.rank, leads, _OURS in peer.headers)
+
+
+def _datagram_port(peer: ZrePeer) -> int | None:
+    text = peer.headers.get(_DATAGRAMS, "")
+    return int(text) if text.isascii() and text.isdecimal() and 0 < int(text[:6]) < 65536 else None
