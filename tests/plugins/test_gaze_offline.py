@@ -180,3 +180,28 @@ def test_a_list_of_mappers_that_cannot_be_read_is_left_alone(recorded: Path) -> 
         with pytest.raises(PluginError, match="cannot be read"):
             map_recording(recorded)
         assert mappers.read_bytes() == content
+
+
+def test_what_others_sent_meanwhile_is_left_out(recorded: Path, caplog: pytest.LogCaptureFixture) -> None:
+    wanted = map_recording(recorded)
+    data = session(start=99.0)
+    for ref in data["ref_list"]:
+        ref["screen_pos"] = [ref["norm_pos"][0] * 64, (1 - ref["norm_pos"][1]) * 48]
+    params = make_gazer("Gazer2D", WORLD).fit(data)
+    spoilt = {"ref_list": [{"timestamp": 99.0}, *data["ref_list"]], "pupil_list": [{"id": 0}, *data["pupil_list"]]}
+    fill(
+        recorded,
+        "notify",
+        [
+            note("calibration.setup.v2", 102.0, gazer_class_name=["x"], calib_data={}),
+            note("calibration.setup.v2", 102.0, gazer_class_name="Gazer2D", calib_data=spoilt, version=2),
+            note("calibration.result.v2", 102.1, gazer_class_name="Gazer2D", params=params, version=2),
+            note("validation.data", 102.2, gazer_class_name="Gazer2D", ref_list=[1, {}], pupil_list=3),
+            note("validation.data", 102.3, gazer_class_name="Gazer2D", **{**spoilt, "pupil_list": [None, 1]}),
+        ],
+    )
+    found = map_recording(recorded)
+    assert found.calibration == "Recorded Calibration 2"
+    assert found.leave_one_out == wanted.leave_one_out
+    assert [validation["accuracy"]["total"] > 0 for validation in found.validations] == [True, False]
+    assert "2 of its data are not well formed" in caplog.text

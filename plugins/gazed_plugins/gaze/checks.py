@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from contextlib import suppress
+from typing import Any, Literal, TypeGuard
 
 import msgpack
 
@@ -11,7 +12,7 @@ from gazed_plugins.arguments import is_number, is_vector, shown
 from gazed_plugins.gaze.errors import ChoreographyRefused
 from gazed_plugins.gaze.matching import Datum
 
-__all__ = ["MOST_REFERENCES", "Size", "is_pupil", "pack", "read_references"]
+__all__ = ["MOST_REFERENCES", "Size", "is_pupil", "pack", "read_references", "usable_data"]
 
 MOST_REFERENCES = 4000
 """In one calibration: two minutes of a marker at 30 frames a second."""
@@ -46,8 +47,10 @@ def _is_shallow(value: object, levels: int) -> bool:
     return levels > 0 and all(_is_shallow(each, levels - 1) for each in value)
 
 
-def is_pupil(datum: Mapping[str, Any]) -> bool:
+def is_pupil(datum: object) -> TypeGuard[Datum]:
     """Tell whether this is a pupil datum that can be matched and mapped: all numbers used for it are there, finite."""
+    if not isinstance(datum, dict):
+        return False
     eye, method = datum.get("id"), datum.get("method")
     if not (type(eye) is int and eye in (0, 1) and isinstance(method, str)):
         return False
@@ -82,6 +85,16 @@ def read_references(ref_data: object, wanted: Literal["place", "mm"], size: Size
     if len(ref_data) > MOST_REFERENCES:
         raise ChoreographyRefused(f"{len(ref_data)} references are too many: at most {MOST_REFERENCES}", hint=_HINT)
     return [_read(ref, wanted, size) for ref in ref_data]
+
+
+def usable_data(data: Mapping[str, Any], wanted: Literal["place", "mm"], size: Size) -> dict[str, list[Datum]]:
+    """Return ``ref_list`` and ``pupil_list`` of what others have stored, less what cannot be calculated with."""
+    refs, pupils = ([] if not isinstance(data.get(key), list) else data[key] for key in ("ref_list", "pupil_list"))
+    found: list[Datum] = []
+    for ref in refs:
+        with suppress(ChoreographyRefused):
+            found.append(_read(ref, wanted, size))
+    return {"ref_list": found, "pupil_list": list(filter(is_pupil, pupils))}
 
 
 def _read(ref: object, wanted: Literal["place", "mm"], size: Size) -> Datum:

@@ -16,7 +16,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgpack
 import msgspec
@@ -26,7 +26,7 @@ from gazed_bus.intrinsics import read_intrinsics
 from gazed_plugins.errors import PluginError
 from gazed_plugins.gaze.accuracy import Accuracy, measure
 from gazed_plugins.gaze.camera import Camera, camera_of_stream, default_camera
-from gazed_plugins.gaze.checks import is_pupil
+from gazed_plugins.gaze.checks import is_pupil, usable_data
 from gazed_plugins.gaze.cross import leave_one_target_out
 from gazed_plugins.gaze.errors import CalibrationFailed, UnknownCalibration
 from gazed_plugins.gaze.gazer import Gazer
@@ -98,9 +98,9 @@ def map_recording(
         OSError: the results cannot be written.
     """
     recording = open_closed(folder)
-    chosen = _choose(recording, calibration, calibrations)
-    name = gazer or chosen.gazer_class_name
     camera = _world_camera(recording)
+    chosen = _usable(_choose(recording, calibration, calibrations), camera)
+    name = gazer or chosen.gazer_class_name
     fitted = _gazer(chosen, name, camera)
     source, total = _pupil_log(recording)
     with locked_folder(recording) as offline:
@@ -137,6 +137,18 @@ def _choose(recording: Recording, name: str | None, folder: Path | None) -> Cali
     except UnknownCalibration as error:
         known = ", ".join(repr(each.name) for each in recorded) or "none"
         raise UnknownCalibration(error.message, hint=f"{error.hint}; in the recording: {known}") from error
+
+
+def _usable(chosen: Calibration, camera: Camera) -> Calibration:
+    """Return the calibration without those of its data that are not well formed."""
+    if not chosen.calib_data:
+        return chosen
+    wanted: Literal["place", "mm"] = "mm" if chosen.gazer_class_name == GazerHMD3D.__name__ else "place"
+    data = usable_data(chosen.calib_data, wanted, (camera.width, camera.height))
+    left_out = sum(len(chosen.calib_data.get(key, ())) - len(kept) for key, kept in data.items())
+    if left_out:
+        _log.warning("calibration %r: %d of its data are not well formed and left out", chosen.name, left_out)
+    return msgspec.structs.replace(chosen, calib_data=data)
 
 
 def _world_camera(recording: Recording) -> Camera:
@@ -234,10 +246,11 @@ def _validations(recording: Recording, chosen: Calibration, name: str, camera: C
     """Measure the gazer at the targets of the recording's validations, with the pupils of that time."""
     found: list[Accuracy] = []
     for note in recording.data("notify") if "notify" in recording.logs else ():
-        refs, pupils = note.get("ref_list"), note.get("pupil_list")
-        if note["topic"] == "notify.validation.data" and refs and isinstance(pupils, list):
-            gazer = _gazer(chosen, name, camera)
-            found.append(measure(gazer.map_all(filter(is_pupil, pupils)), refs, camera))
+        if note["topic"] == "notify.validation.data":
+            data = usable_data(note, "place", (camera.width, camera.height))
+            if data["ref_list"]:
+                gazer = _gazer(chosen, name, camera)
+                found.append(measure(gazer.map_all(data["pupil_list"]), data["ref_list"], camera))
     return [accuracy.as_dict() for accuracy in found]
 
 

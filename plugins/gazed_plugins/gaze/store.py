@@ -146,9 +146,9 @@ def recorded_calibrations(recording: Recording) -> list[Calibration]:
         DamagedFile: its notifications cannot be read.
     """
     found: list[Calibration] = []
-    setups: dict[object, dict[str, list[Datum]]] = {}
+    setups: dict[str, dict[str, list[Datum]]] = {}
     for note in recording.data("notify") if "notify" in recording.logs else ():
-        gazer, data, params = note.get("gazer_class_name"), note.get("calib_data"), note.get("params")
+        gazer, data, params = str(note.get("gazer_class_name")), note.get("calib_data"), note.get("params")
         if note["topic"] == "notify.calibration.setup.v2" and isinstance(data, dict):
             setups[gazer] = data
         if note["topic"] != "notify.calibration.result.v2" or not isinstance(params, dict):
