@@ -89,6 +89,13 @@ def test_time_that_goes_back_begins_anew() -> None:
     assert again == first + first
 
 
+def test_a_datum_of_the_future_costs_a_moment_only() -> None:
+    t, sure = signal((1.0, 1.15))
+    at = round(0.5 * FPS)
+    undisturbed, events = say(t, sure), say(np.insert(t, at, 1e12), np.insert(sure, at, 1.0))
+    assert events == undisturbed
+
+
 def test_datums_of_two_eyes_may_overtake_each_other() -> None:
     context = FakeContext()
     plugin = BlinkDetection(context, {})

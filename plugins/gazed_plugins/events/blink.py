@@ -63,8 +63,9 @@ class BlinkDetection:
             self._unreadable += 1
             return
         history, now = self._history, datum["timestamp"]
-        # The datums of two eyes overtake each other by some milliseconds; that is no step of the clock.
-        if history and now < history[0]["timestamp"]:
+        # The datums of two eyes overtake each other by some milliseconds; that is no step of the clock. What came from
+        # far in the future goes as soon as the present is heard of again: behind it, nothing would ever leave.
+        if history and now < max(history[0]["timestamp"], history[-1]["timestamp"] - self._length_s):
             _log.warning("Blink_Detection: time went back by %.3f s, it begins anew", history[-1]["timestamp"] - now)
             history.clear()
             self._last_kind = ""
