@@ -73,6 +73,11 @@ class ManagedProcess:
         """Process number, while there is a process."""
         return self._process.pid if self._process and self._process.returncode is None else None
 
+    @property
+    def runs(self) -> bool:
+        """Whether it is up or coming up, and nobody asked it to stop."""
+        return self._wanted and self.state in ("starting", "ready")
+
     def start(self) -> None:
         """Start the process and keep it running until ``stop``; one that is being stopped is started again then."""
         self._wanted = True

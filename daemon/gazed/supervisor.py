@@ -268,10 +268,16 @@ class Supervisor:
             _log.error("start_plugin: %r is not one of the enabled plugins: %s", name, ", ".join(sorted(allowed)))
             return
         try:
-            self._plugin_arguments[name] = json.dumps(arguments if isinstance(arguments, Mapping) else {})
+            text = json.dumps(arguments if isinstance(arguments, Mapping) else {})
         except (TypeError, ValueError) as error:
             _log.error("start_plugin: the arguments of %s are no JSON: %s", name, error)
             return
+        running = self._processes.get(name)
+        if running and running.runs and text != self._plugin_arguments.get(name):
+            # Taken now, they would come into force when it dies.
+            _log.error("start_plugin: %s runs already, with other arguments; stop_plugin ends it", name)
+            return
+        self._plugin_arguments[name] = text
         self._add(name, PLUGIN_HOST, lambda: [name, self._plugin_arguments[name]])
 
     def _is_for_the_mapper(self, name: object) -> bool:

@@ -105,6 +105,18 @@ def test_unknown_plugins_and_garbage_notifications_change_nothing(daemon: Trial)
     }
 
 
+def test_other_arguments_for_a_plugin_that_runs_change_nothing_even_when_it_dies(daemon: Trial) -> None:
+    daemon.remote.notify("start_plugin", name="Blink_Detection")
+    first = pid_of(daemon, "Blink_Detection")
+    with daemon.remote.subscribe("logging.error") as log:
+        daemon.remote.notify("start_plugin", name="Blink_Detection", args={"history_length": "long"})
+        assert "runs already, with other arguments" in log.receive(5).payload["msg"]
+    os.kill(first, signal.SIGKILL)
+    assert wait_for(lambda: (pid := pid_of(daemon, "Blink_Detection")) != first and pid)
+    daemon.remote.notify("stop_plugin", name="Blink_Detection")
+    wait_for(lambda: daemon.remote.status()["processes"]["Blink_Detection"]["state"] == "stopped")
+
+
 def test_an_eye_that_is_switched_off_and_on_at_once_is_on(daemon: Trial) -> None:
     first = pid_of(daemon, "eye1")
     for _ in range(2):
