@@ -311,6 +311,8 @@ def test_pupils_class_names(make: Callable[..., Session]) -> None:
     one.notify("start_plugin", name="ScreenMarkerChoreographyPlugin")
     one.notify("start_plugin", name="Annotation_Capture")
     assert "calibration.failed" not in one.subjects
+    one.notify("start_plugin", name="Gazer2D", args=[5])
+    assert one.last("calibration.failed")["reason"] == "the arguments of Gazer2D are no map: [5]"
     one.notify("start_plugin", name="NaturalFeatureChoreographyPlugin", args={})
     assert "no NaturalFeatureChoreographyPlugin" in one.last("calibration.failed")["reason"]
     one.notify("start_plugin", name="NeonGazer3D", args={"params": {}})

@@ -37,7 +37,7 @@ _LARGEST_NORM = 100.0
 _HINTS = {
     NO_DATA: "hold each target for a second with both eyes open, and check that the clocks of eyes and world agree",
     NO_PUPILS: "improve the view of the eye cameras until the confidence is above 0.8",
-    NO_REFERENCES: "check that the world camera sees the whole marker, sharp and bright",
+    NO_REFERENCES: "check that the world camera sees the whole marker, sharp and bright, or that references are sent",
     NOT_CONVERGED: "calibrate again, with targets over the whole field of view",
 }
 

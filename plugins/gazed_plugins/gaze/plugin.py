@@ -298,10 +298,12 @@ class GazeMapper:
 
     def _on_start_plugin(self, note: Mapping[str, Any]) -> None:
         name, args = note.get("name"), note.get("args")
-        if not isinstance(name, str) or not isinstance(args, dict | None):
+        if not isinstance(name, str):
             return
-        args = args or {}
         try:
+            if name in (*GAZERS, *CLASS_NAMES) and not isinstance(args, dict | None):
+                raise ChoreographyRefused(f"the arguments of {name} are no map: {shown(args)}")
+            args = args if isinstance(args, dict) else {}
             if name in GAZERS:
                 self._start_gazer(name, args)
             elif name in CLASS_NAMES:
