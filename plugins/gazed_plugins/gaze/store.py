@@ -148,7 +148,9 @@ def recorded_calibrations(recording: Recording) -> list[Calibration]:
     found: list[Calibration] = []
     setups: dict[str, dict[str, list[Datum]]] = {}
     for note in recording.data("notify") if "notify" in recording.logs else ():
-        gazer, data, params = str(note.get("gazer_class_name")), note.get("calib_data"), note.get("params")
+        gazer, data, params = note.get("gazer_class_name"), note.get("calib_data"), note.get("params")
+        if not isinstance(gazer, str):
+            continue
         if note["topic"] == "notify.calibration.setup.v2" and isinstance(data, dict):
             setups[gazer] = data
         if note["topic"] != "notify.calibration.result.v2" or not isinstance(params, dict):
@@ -190,6 +192,8 @@ def _files(folder: Path) -> Iterator[Path]:
 def _read(path: Path, kind: type[_Info]) -> _Info:
     try:
         with path.open("rb") as file:
-            return msgspec.msgpack.decode(file.read(_MOST_BYTES), type=kind)
+            found = msgspec.msgpack.decode(file.read(_MOST_BYTES), type=kind)
     except (OSError, msgspec.DecodeError, ValueError, RecursionError) as error:
         raise UnknownCalibration(f"{path} is no calibration: {error}", hint="calibrate again") from error
+    # Somebody may have renamed or copied the file.
+    return msgspec.structs.replace(found, name=path.stem)
