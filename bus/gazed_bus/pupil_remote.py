@@ -10,6 +10,7 @@ a command longer than 16 KiB is unknown.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ __all__ = ["PUPIL_VERSION", "PupilRemote"]
 PUPIL_VERSION = "3.6.0"
 """The answer to ``v``: the Pupil Capture whose interface this is, because clients compare it with what they need."""
 
+_log = logging.getLogger(__name__)
 _MAX_COMMAND = 16_384
 _UNKNOWN = "Unknown command."
 
@@ -104,10 +106,21 @@ class PupilRemote:
 
     def _set_time(self, argument: str) -> str:
         at = host_now()
+        before = self._clock.to_pupil(at)
         try:
-            self._clock.jump_to(PupilTime(float(argument)), at)
+            target = PupilTime(float(argument))
+            self._clock.jump_to(target, at)
         except ClockHeld:
             return "Time cannot be set during a recording."
         except (ValueError, ClockError):
             return f"'{argument}' cannot be converted to float."
+        by_s = target - before
+        _log.info("a client set Pupil time to %.6f s, by %+.6f s", target, by_s)
+        subject = "timesync.stepped"
+        try:
+            self._notify(
+                f"notify.{subject}", {"subject": subject, "by_s": by_s, "cause": "remote", "timestamp": target}
+            )
+        except NotDelivered as error:
+            _log.warning("nobody was told that Pupil time was set: %s", error.message)
         return "Timesync successful."

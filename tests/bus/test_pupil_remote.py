@@ -6,9 +6,9 @@ import msgpack
 import pytest
 import zmq
 
-from gazed_bus.client import Subscriber
+from gazed_bus.client import Publisher, Subscriber
 from gazed_bus.pupil_remote import PUPIL_VERSION
-from gazed_bus.testing import Bus, running_bus
+from gazed_bus.testing import Bus, await_subscriber, running_bus
 
 
 @pytest.fixture
@@ -102,6 +102,20 @@ def test_set_time_moves_the_clock_unless_a_recording_holds_it(bus: Bus, client: 
     bus.clock.release()
     assert ask(client, b"T 5") == b"Timesync successful."
     assert bus.clock.steps == 2
+
+
+def test_who_listens_hears_that_the_time_was_set(bus: Bus, client: zmq.Socket[bytes]) -> None:
+    with Subscriber(bus.run.sub, ["notify.timesync.stepped"]) as subscriber:
+        publisher = Publisher(bus.run.pub)
+        await_subscriber(publisher, "notify.timesync.stepped")
+        publisher.close()
+        before = bus.clock.now()
+        ask(client, b"T 100.5")
+        message = subscriber.receive(5)
+    assert message is not None
+    assert message.payload["cause"] == "remote"
+    assert message.payload["timestamp"] == 100.5
+    assert message.payload["by_s"] == pytest.approx(100.5 - before, abs=5)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from gazed_bus.client import Pusher, Subscriber
 from gazed_bus.errors import MessageError, NotGazed, NotReachable, RequestRefused
 from gazed_bus.remote import Remote
 from gazed_bus.testing import Bus, running_bus
-from gazed_timesync import GazedError
+from gazed_timesync import ClockError, GazedError, host_now
 
 
 @pytest.fixture
@@ -105,8 +105,30 @@ def test_time_version_and_offset(bus: Bus, remote: Remote) -> None:
     offset = remote.clock_offset(samples=5)
     segment = bus.clock.segment
     assert abs(offset.offset_s - (segment.pupil_ns - segment.host) / 1e9) <= offset.error_s + 1e-6
-    assert offset.error_s == pytest.approx(offset.round_trip_s / 2)
-    assert 0 < offset.round_trip_s < 5
+    assert offset.sigma_s > 0
+    assert 0 < offset.error_s <= offset.round_trip_s
+    assert abs(offset.to_pupil(time.monotonic()) - remote.time()) < 0.5
+
+
+def test_the_offset_is_found_again_after_a_jump_and_under_slew(bus: Bus, remote: Remote) -> None:
+    remote.clock_offset()
+    for target, rate in ((5000.0, 0.0), (-3.0, 4e-4), (7e8, -4e-4)):
+        remote.set_time(target)
+        bus.clock.set_rate(rate)
+        remote.clock_offset()
+        offset = remote.clock_offset()
+        now = host_now()
+        assert abs(offset.to_pupil(now / 1e9) - bus.clock.to_pupil(now)) <= offset.error_s + 5e-6
+
+
+def test_a_clock_that_jumps_all_the_time_cannot_be_measured() -> None:
+    times = iter(range(10**6))
+    with (
+        scripted(lambda _: b"%d" % (1000 * next(times))) as port,
+        Remote(port=port, timeout=5) as remote,
+        pytest.raises(ClockError, match="jumps too often"),
+    ):
+        remote.clock_offset()
 
 
 def test_set_time_is_refused_during_a_recording(bus: Bus, remote: Remote) -> None:
