@@ -458,6 +458,9 @@ def test_what_is_not_obeyed_is_told_and_changes_nothing(make: Callable[..., Sess
     assert "from the marker" in refused("calibration.add_ref_data", ref_data=[])
     assert one.mapper.stats()["collecting"] == "calibration"
     assert one.mapper.stats()["refused"] == 7
+    one.say("pupil.0.2d", id=0)
+    one.say("marker.circle", markers=3)
+    assert one.mapper.stats()["malformed"] == 2
 
 
 def test_c_of_pupil_remote_ends_a_validation_as_well(make: Callable[..., Session]) -> None:

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -86,7 +86,7 @@ def _solve(job: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _accuracy(gaze: Any, refs: Sequence[Datum], camera: Camera | None) -> dict[str, Any] | None:
+def _accuracy(gaze: Iterable[Datum], refs: Sequence[Datum], camera: Camera | None) -> dict[str, Any] | None:
     if camera is None or not all("norm_pos" in ref for ref in refs):
         return None
     return measure(gaze, refs, camera).as_dict()

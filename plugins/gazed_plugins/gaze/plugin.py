@@ -381,6 +381,7 @@ class GazeMapper:
             "collecting": run.plan.mode if run else None,
             "references": len(run.references) if run else 0,
             "pupils": run.pupil_count if run else 0,
+            "malformed": run.refused if run else 0,
             "computing": self._calibrator.waiting,
             "refused": self._refused,
             "world_camera": f"{self._camera.kind} {self._camera.width}x{self._camera.height}",

@@ -5,9 +5,9 @@ The results are Pupil Player's: ``offline_data/offline_pupil.pldata``, ``offline
 in addition, the results by eye and the settings. Source of the format: Pupil Player's post-hoc pupil detection.
 
 What was recorded is never touched. Each eye is worked on by a process of its own (both engines remember earlier frames:
-in pieces, the numbers would be others), in the folder
-``offline_data/.detect-<settings>``; eyes that were done when a run was killed need not be done again. The results
-appear at the end, the ``.meta`` last, without which they do not count.
+in pieces, the numbers would be others), in the folder ``offline_data/.detect-<settings>``; eyes that were done when a
+run was killed need not be done again. The results appear at the end, the ``.meta`` last, without which they do not
+count.
 """
 
 from __future__ import annotations

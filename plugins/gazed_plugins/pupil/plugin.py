@@ -63,6 +63,7 @@ class PupilDetectorPlugin:
         self._args = dict(args)
         self._learns = not any(name in args for name in CAMERA_ARGUMENTS)
         self._told: dict[str, Any] | None = None if self._learns else {}
+        # What is wrong with the arguments is told at once, of whatever size the images will be.
         self._camera_of((400, 400))
         self._context = context
         self._topic = frame_topic(f"eye{self._eye}")
