@@ -17,6 +17,7 @@ pytest.importorskip("pupil_detectors")
 
 from gazed.calibrating import begin, finish
 from gazed.cli import main
+from gazed.cli.live import _status_view
 from gazed.errors import DaemonError
 from gazed.testing import pid_of, small_daemon, wait_for
 from gazed.trial import Trial
@@ -171,6 +172,13 @@ def test_a_recording_without_eyes_and_one_without_pupils(tmp_path: Path) -> None
     blind = run("map", make_recording(tmp_path / "b"))
     assert blind.exit_code == 2
     assert "holds no calibration" in blind.stderr
+
+
+def test_a_mapper_that_has_only_just_begun_has_nothing_to_tell() -> None:
+    status = {"recording": None, "time": 1.0, "listen": "", "streams": {}, "processes": {}, "free_gb": 9.0}
+    status |= {"gb_per_hour": None, "plugins": {"gaze": {"per_s": 0.0}}}
+    view = _status_view(status)
+    assert not any("gaze" in str(line) for line in view.renderables)
 
 
 def test_without_a_screen_there_is_no_window(daemon: Trial, monkeypatch: pytest.MonkeyPatch) -> None:

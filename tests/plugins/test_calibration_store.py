@@ -72,12 +72,22 @@ def test_an_unknown_name_is_answered_with_the_nearest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\xc1", msgpack.packb(5), msgpack.packb({"name": 3}), b"\x91" * 100_000])
-def test_damaged_files_are_told_and_do_not_spoil_the_list(tmp_path: Path, content: bytes) -> None:
+def test_damaged_files_are_told_and_do_not_spoil_the_list(
+    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     save_calibration(calibration("good"), tmp_path)
     (tmp_path / "bad.calib").write_bytes(content)
     with pytest.raises(UnknownCalibration, match=r"bad\.calib is no calibration"):
         load_calibration("bad", tmp_path)
     assert [info.name for info in list_calibrations(tmp_path)] == ["good"]
+    assert "bad.calib is no calibration" in caplog.text
+
+
+def test_a_file_that_was_renamed_has_the_name_it_was_given(tmp_path: Path) -> None:
+    save_calibration(calibration("old"), tmp_path)
+    (tmp_path / "old.calib").rename(tmp_path / "new.calib")
+    assert [info.name for info in list_calibrations(tmp_path)] == ["new"]
+    assert load_calibration("new", tmp_path).name == "new"
 
 
 def test_the_folder_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

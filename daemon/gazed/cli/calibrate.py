@@ -87,9 +87,10 @@ def calibrate_list(folder: Path | None, as_json: bool) -> None:
     from rich.markup import escape
     from rich.table import Column, Table
 
-    table = Table(Column("name", overflow="fold"), "gazer", "date", Column("recording", overflow="fold"))
+    table = Table(Column("name", overflow="fold"), "gazer", "date (UTC)", Column("recording", overflow="fold"))
     for each in found:
-        table.add_row(*(escape(each[key]) for key in ("name", "gazer_class_name", "date", "recording")))
+        date = each["date"][:19].replace("T", " ")
+        table.add_row(*map(escape, (each["name"], each["gazer_class_name"], date, each["recording"])))
     Console().print(table)
 
 

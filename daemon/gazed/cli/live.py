@@ -132,7 +132,8 @@ def _status_view(current: dict[str, Any]) -> Group:
     if current["free_gb"] is not None:
         room += f"    free: {current['free_gb']:.0f} GB"
     gaze = current["plugins"].get("gaze")
-    told = [_gaze_line(gaze)] if gaze else []
+    # One that has only just begun has not told anything yet.
+    told = [_gaze_line(gaze)] if gaze and "gazer" in gaze else []
     return Group(escape(head), room, *map(escape, told), streams, *map(escape, reasons), processes)
 
 
