@@ -42,6 +42,7 @@ class _BusContext:
 
     def __init__(self, run: RunDir, clock: PupilClock, memory: str) -> None:
         self._memory = run.path / memory
+        self.clock = clock
         self.now: Callable[[], PupilTime] = clock.now
         self.publisher = Publisher(run.pub)
         self.pusher = Pusher(run.push)

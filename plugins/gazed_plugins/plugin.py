@@ -9,17 +9,24 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gazed_bus.codec import Message
 from gazed_plugins.errors import UnknownPlugin
 from gazed_timesync import PupilTime
+
+if TYPE_CHECKING:
+    from gazed_timesync.node import SyncClock
 
 __all__ = ["Plugin", "PluginContext", "find_plugin", "plugin_names"]
 
 
 class PluginContext(Protocol):
     """What a plugin may ask of its process; kept by the plugin, used from its own methods only."""
+
+    @property
+    def clock(self) -> SyncClock:
+        """The daemon's Pupil clock, for a plugin that keeps it to another one; any thread may use it."""
 
     def now(self) -> PupilTime:
         """Return the Pupil time of this instant, in seconds."""

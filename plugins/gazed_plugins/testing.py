@@ -11,7 +11,7 @@ import msgpack
 from gazed_bus.codec import Message, decode, encode, notification_topic
 from gazed_plugins.errors import PluginArgument
 from gazed_plugins.plugin import Plugin
-from gazed_timesync import PupilTime
+from gazed_timesync import LocalClock, PupilTime
 
 __all__ = ["FakeContext", "check_plugin"]
 
@@ -32,6 +32,7 @@ class FakeContext:
         self.memory: dict[str, Any] = {}
         """What the plugin remembers."""
         self.time = PupilTime(0.0)
+        self.clock = LocalClock()
 
     def now(self) -> PupilTime:
         """Return ``time``, which the test sets."""

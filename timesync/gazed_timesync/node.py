@@ -28,7 +28,7 @@ __all__ = ["Participant", "SyncClock", "TimeSyncNode"]
 
 # What our nodes tell each other with HELLO; others ignore it.
 _OURS, _DATAGRAMS = "X-PTX", "X-PTX-UDP"
-_SETTLE_S = 2.5
+_SETTLE_S, _LED_S = 2.5, 1.0
 _TAKE_OVER_S = 5.0
 _TURN_S = 0.1
 _log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class _Followed:
     udp_port: int | None
 
 
-def _ignore(_: object) -> None:
+def _ignore(*_: object) -> None:
     """Take no notice."""
 
 
@@ -78,7 +78,7 @@ class TimeSyncNode:
         compensate: see ``Leader``.
         interfaces: names of the network interfaces to be found on; empty means all.
         on_events: called with what happens to the clock; must not raise.
-        on_exchanges: called with each burst of exchanges with the leader; must not raise.
+        on_exchanges: called with a leader's uuid and a burst of exchanges with it; must not raise.
         port: of the beacons.
 
     Raises:
@@ -96,7 +96,7 @@ class TimeSyncNode:
         compensate: bool = False,
         interfaces: Sequence[str] = (),
         on_events: Callable[[Sequence[SyncEvent]], None] = _ignore,
-        on_exchanges: Callable[[Sequence[Exchange]], None] = _ignore,
+        on_exchanges: Callable[[UUID, Sequence[Exchange]], None] = _ignore,
         port: int = ZRE_PORT,
     ) -> None:
         self.name = name or socket.gethostname()
@@ -125,6 +125,7 @@ class TimeSyncNode:
         self._follower: Follower | None = None
         self._followed: _Followed | None = None
         self._answered_s = self._settled_s = 0.0
+        self._synced = False
         self._announced: Announcement | None = None
         self._participants: tuple[Participant, ...] = ()
         self._thread = Thread(target=self._run, name="time sync", daemon=True)
@@ -231,12 +232,16 @@ class TimeSyncNode:
             self._election.doubt(followed.uuid)
 
     def _decide(self) -> None:
+        now = time.monotonic()
+        if self._synced and now >= self._settled_s + _LED_S:
+            # Not before the leader of nodes that start together knows that it is one: the lead would go round.
+            self._election.has_synced = True
         leader = self._election.leader
         if leader not in (None, self._zre.uuid):
             self._follow(leader)
         else:
             self._stop_following()
-            if leader and time.monotonic() >= self._settled_s:
+            if leader and now >= self._settled_s:
                 self._lead()
         if self._may_lead and (said := self._election.own) != self._announced:
             self._announced = said
@@ -265,7 +270,7 @@ class TimeSyncNode:
             udp_port=wanted.udp_port,
             name=peer.name,
             on_events=self._tell,
-            on_exchanges=self._on_answers,
+            on_exchanges=lambda exchanges: self._on_answers(uuid, exchanges),
             skew=skew,
             skew_sd=skew_sd,
         )
@@ -279,17 +284,14 @@ class TimeSyncNode:
                     del self._skews[next(iter(self._skews))]
         self._follower = self._followed = None
 
-    def _on_answers(self, exchanges: Sequence[Exchange]) -> None:
+    def _on_answers(self, leader: UUID, exchanges: Sequence[Exchange]) -> None:
         self._answered_s = time.monotonic()
-        self._on_exchanges(exchanges)
+        self._on_exchanges(leader, exchanges)
 
     def _tell(self, events: Sequence[SyncEvent]) -> None:
         if any(event.kind == "state" and event.state is SyncState.LOCKED for event in events):
-            self._work.put(self._is_synced)
+            self._synced = True
         self._on_events(events)
-
-    def _is_synced(self) -> None:
-        self._election.has_synced = True
 
     def _describe(self, leader: UUID | None) -> None:
         board = sorted(self._election.others.items(), key=lambda entry: -entry[1].rank)

@@ -13,6 +13,7 @@ from gazed.cli.live import record, status
 from gazed.cli.offline import detect, map_gaze
 from gazed.cli.output import ErrorReporting
 from gazed.cli.start import bench, demo, run
+from gazed.cli.timesync import timesync
 
 __all__ = ["main"]
 
@@ -36,6 +37,6 @@ def main() -> None:
 
 for _command in (
     demo, run, status, record, calibrate, validate, info, verify, repair, detect, map_gaze, devices, doctor, config,
-    clock, bench, version,
+    clock, timesync, bench, version,
 ):  # fmt: skip
     main.add_command(_command)

@@ -1,0 +1,108 @@
+"""``gazed timesync``: a participant in Pupil Time Sync, alone, on any machine."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from gazed.cli.output import emit_json, json_option
+
+if TYPE_CHECKING:
+    from gazed_timesync.node import TimeSyncNode
+
+__all__ = ["timesync"]
+
+_LEADING_BIAS = 250.0
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+@click.group()
+def timesync() -> None:
+    """Share one clock with Pupil Capture and daemons on the network, without one; --json: a line a second."""
+
+
+def _node_options(command: _Command) -> _Command:
+    options = (
+        click.option("--group", default="default", show_default=True, help="First part of the group's name."),
+        click.option("--name", default="", help="What others are shown; the host's name, if not given."),
+        click.option("--interface", "interfaces", multiple=True, metavar="NAME", help="Only on it; may be repeated."),
+        click.option("--seconds", type=click.FloatRange(0), help="End after so long."),
+        json_option,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@timesync.command()
+@_node_options
+@click.option("--bias", default=_LEADING_BIAS, show_default=True, help="Rank; Pupil Capture's is 1.")
+@click.option("--compensate", is_flag=True, help="Set followers that are Pupil Capture right, and others wrong.")
+def lead(bias: float, compensate: bool, **options: Any) -> None:
+    """Lead the group with this machine's clock."""
+    _run(options, _line, bias=bias, compensate=compensate)
+
+
+@timesync.command()
+@_node_options
+def follow(**options: Any) -> None:
+    """Follow whoever leads, and show each second how good that is."""
+    _run(options, _line, may_lead=False)
+
+
+@timesync.command()
+@_node_options
+def watch(**options: Any) -> None:
+    """Show who takes part, who leads, and where clock services listen, each second."""
+    _run(options, _board, may_lead=False)
+
+
+def _run(options: dict[str, Any], show: Callable[[TimeSyncNode, bool], None], **more: Any) -> None:
+    from gazed_timesync import LocalClock
+    from gazed_timesync.node import TimeSyncNode
+
+    as_json, seconds = options.pop("as_json"), options.pop("seconds")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with TimeSyncNode(LocalClock(), **options, **more) as node:
+        shown = 0
+        while not stop.wait(1.0 if seconds is None else min(1.0, max(0.0, seconds - shown))):
+            show(node, as_json)
+            shown += 1
+            if seconds is not None and shown >= seconds:
+                return
+
+
+def _fields(node: TimeSyncNode) -> dict[str, Any]:
+    status = node.status()
+    names = ("leader", "offset_s", "skew_ppm", "bound_s", "sigma_s")
+    return {"state": status.state.value, **{name: getattr(status, name) for name in names}}
+
+
+def _line(node: TimeSyncNode, as_json: bool) -> None:
+    fields = _fields(node)
+    if as_json:
+        emit_json(fields)
+        return
+    state, leader = fields["state"], fields["leader"] or "nobody"
+    click.echo(
+        f"{state:9} {leader}  to go {fields['offset_s'] * 1e6:+.1f} us  skew {fields['skew_ppm']:+.2f} ppm  "
+        f"within {fields['bound_s'] * 1e6:.1f} us  (sigma {fields['sigma_s'] * 1e6:.1f} us)"
+    )
+
+
+def _board(node: TimeSyncNode, as_json: bool) -> None:
+    participants = [asdict(participant) for participant in node.participants]
+    if as_json:
+        emit_json({**_fields(node), "participants": participants})
+        return
+    _line(node, False)
+    for each in participants:
+        mark = "leads" if each["leads"] else ""
+        click.echo(f"  {each['name']}  {each['host']}:{each['port']}  rank {each['rank']:.3f}  {mark}")
