@@ -10,6 +10,7 @@ from types import TracebackType
 from gazed_timesync.ask import Asking, DatagramAsking, StreamAsking
 from gazed_timesync.clock import host_now
 from gazed_timesync.discipline import Discipline, SyncEvent, SyncState, SyncStatus
+from gazed_timesync.errors import ClockError
 from gazed_timesync.estimator import SKEW_SD
 from gazed_timesync.exchange import Exchange
 from gazed_timesync.sampling import bursts, calls_for_restart
@@ -43,20 +44,24 @@ class Follower:
     Args:
         discipline: the clock that is kept to the leader's, and how.
         host: the leader's address or name.
-        port: the TCP port of its clock service.
+        port: the TCP port of its clock service; None for a leader of ours that compensates Capture's followers, which
+            over TCP would mislead this one.
         udp_port: its port for our own datagrams, if it has one. What it does not answer there is asked over TCP.
         name: what the leader is called in the status.
         skew: how much faster the leader's clock is expected to run than the host's, from an earlier acquaintance.
         skew_sd: how far off that may be.
         on_exchanges: called with each burst of exchanges, in the follower's thread; must not raise.
         on_events: called with what happened, as above.
+
+    Raises:
+        ClockError: there is neither ``port`` nor ``udp_port``.
     """
 
     def __init__(
         self,
         discipline: Discipline,
         host: str,
-        port: int,
+        port: int | None,
         *,
         udp_port: int | None = None,
         name: str = "",
@@ -66,9 +71,13 @@ class Follower:
         on_events: Callable[[Sequence[SyncEvent]], None] = _ignore,
     ) -> None:
         self.discipline = discipline
-        self._asking: list[Asking] = [StreamAsking(host, port)]
+        self._asking: list[Asking] = []
         if udp_port is not None:
-            self._asking.insert(0, DatagramAsking(host, udp_port, self._leader_stepped))
+            self._asking.append(DatagramAsking(host, udp_port, self._leader_stepped))
+        if port is not None:
+            self._asking.append(StreamAsking(host, port))
+        if not self._asking:
+            raise ClockError(f"leader {name or host} has no port to ask at", hint="give port or udp_port")
         self._on_exchanges, self._on_events = on_exchanges, on_events
         self._random = Random()  # noqa: S311 - no secret
         self._bursts = bursts(self._random)
@@ -76,7 +85,7 @@ class Follower:
         self._answered = host_now()
         self._changed = threading.Condition()
         self._closing = threading.Event()
-        self._tell(discipline.follow(name or f"{host}:{port}", host_now(), skew, skew_sd))
+        self._tell(discipline.follow(name or f"{host}:{udp_port if port is None else port}", host_now(), skew, skew_sd))
         self._thread = threading.Thread(target=self._run, name="clock follower", daemon=True)
         self._thread.start()
 

@@ -170,17 +170,21 @@ class Leader:
                 self.refused += 1
 
     def _accept(self, now_s: float) -> None:
-        try:
-            accepted, (address, *_) = self._tcp.accept()
-        except BlockingIOError:
-            return
-        except OSError:
-            # Out of files, most likely: the one that waits would wake us for ever.
-            self._drop_idlest()
-            self._closing.wait(_OUT_OF_FILES_S)
-            return
-        if len(self._connections) >= _MOST_CONNECTIONS:
-            self._drop_idlest()
+        for _ in range(_BACKLOG):
+            try:
+                accepted, (address, *_) = self._tcp.accept()
+            except BlockingIOError:
+                return
+            except OSError:
+                # Out of files, most likely: the one that waits would wake us for ever.
+                self._drop_idlest()
+                self._closing.wait(_OUT_OF_FILES_S)
+                return
+            if len(self._connections) >= _MOST_CONNECTIONS:
+                self._drop_idlest()
+            self._connect(accepted, address, now_s)
+
+    def _connect(self, accepted: socket.socket, address: str, now_s: float) -> None:
         accepted.setblocking(False)
         try:
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
