@@ -6,7 +6,8 @@ Each row is one load of the host (idle; load; stalls of 20 to 200 ms every ten s
 the arrival, libuvc's own model, and ``DeviceClock`` on libuvc's stamps and on undisturbed ones. Errors in ms from 10 s
 on, the median taken out (the constant delay is in no clock): the median over the seeds; ``worst`` is over all. `drift`
 is the slope of the error in ms per hour; `backwards` counts stamps that do not rise. The cameras transfer in blocks of
-4 ms, whose beat with the frames is in all figures.
+4 ms, whose beat with the frames is in all figures but the last two: what a driver would get that told the number of a
+frame's last packet (`packets`), and the camera's source clock reference as well (`references`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazed_timesync.device_clock import DeviceClock
-from gazed_timesync.testing import CameraFrames, camera_frames, libuvc_stamps, map_frames
+from gazed_timesync.testing import CameraFrames, Load, Seen, camera_frames, libuvc_stamps, map_frames
 
 
 def figures(frames: CameraFrames, stamps: NDArray[np.float64]) -> dict[str, float]:
@@ -36,7 +37,7 @@ def figures(frames: CameraFrames, stamps: NDArray[np.float64]) -> dict[str, floa
     }
 
 
-def run(load: str, ppm: float, seconds: float, fps: float, seed: int) -> dict[str, dict[str, float]]:
+def run(load: Load, ppm: float, seconds: float, fps: float, seed: int) -> dict[str, dict[str, float]]:
     frames = camera_frames(seconds, fps=fps, ppm=ppm, load=load, seed=seed, first_late_s=[0, 4e-3, 30e-3][seed % 3])
     library = libuvc_stamps(frames)
     undisturbed = frames.ticks / 15e6 + 7
@@ -51,6 +52,11 @@ def run(load: str, ppm: float, seconds: float, fps: float, seed: int) -> dict[st
         "DeviceClock on libuvc": figures(frames, on_library),
         "DeviceClock": figures(frames, mapped),
     }
+    seen: tuple[Seen, ...] = ("packets", "references")
+    for known in seen:
+        better = camera_frames(seconds, fps=fps, ppm=ppm, load=load, seen=known, seed=seed)
+        stamped, _ = map_frames(DeviceClock(1 / fps), better, better.ticks / 15e6 + 7)
+        rows[f"DeviceClock, {known}"] = figures(better, stamped)
     rows["DeviceClock"] |= {"bound": float(np.median(bounds)) * 1e3, "us_per_frame": cost_us}
     rows["DeviceClock on libuvc"] |= {"bound": float(np.median(library_bounds)) * 1e3}
     return rows
@@ -65,7 +71,8 @@ def main() -> None:
     parser.add_argument("--ppm", type=float, default=50)
     options = parser.parse_args()
     result: dict[str, dict[str, Any]] = {}
-    for load in ("idle", "load", "stalls"):
+    loads: tuple[Load, ...] = ("idle", "load", "stalls")
+    for load in loads:
         runs = [run(load, options.ppm, options.seconds, options.fps, seed) for seed in range(options.seeds)]
         result[load] = {
             way: {
@@ -79,7 +86,7 @@ def main() -> None:
         return
     for load, ways in result.items():
         for way, values in ways.items():
-            print(f"{load:7s} {way:22s} " + "  ".join(f"{name} {value:8.3f}" for name, value in values.items()))
+            print(f"{load:7s} {way:23s} " + "  ".join(f"{name} {value:8.3f}" for name, value in values.items()))
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from gazed_timesync.clock import HostNs
 from gazed_timesync.device_clock import DeviceClock
 
-__all__ = ["CameraFrames", "Load", "camera_frames", "libuvc_stamps", "map_frames"]
+__all__ = ["CameraFrames", "Load", "Seen", "camera_frames", "libuvc_stamps", "map_frames"]
 
 Load = Literal["idle", "load", "stalls", "polled"]
+Seen = Literal["transfers", "packets", "references"]
 
 _TICKS = 15_000_000  # per second: the counter of a Pupil Cam
 _START_NS = 1_000_000_000_000
@@ -46,6 +47,7 @@ def camera_frames(
     fps: float = 120.0,
     ppm: float = 50.0,
     load: Load = "idle",
+    seen: Seen = "transfers",
     seed: int = 0,
     warm_up_ppm: float = 5.0,
     first_late_s: float = 0.0,
@@ -56,6 +58,10 @@ def camera_frames(
 
     The crystal is off by ``ppm``, warms up over minutes and wanders at random; a frame takes 4.5 ms to transfer, in USB
     transfers of 4 ms whose completion the host sees when it gets round to it.
+
+    ``seen`` is what a driver makes of that: ``transfers``, as libuvc's wheel has it, is the completion of the transfer;
+    ``packets`` takes off what came behind the frame's last packet of 125 us; ``references`` knows from the camera's
+    source clock reference as well how long that frame took.
     """
     random = np.random.default_rng(seed)
     grid = np.arange(-20.0, seconds + 2, 0.01)
@@ -65,9 +71,11 @@ def camera_frames(
     count = int(seconds * fps)
     exposed_device = np.interp(0.0, grid, device) + (np.arange(count) + 0.3) / fps
     exposed = np.interp(exposed_device, device, grid)
-    sent = exposed + 4.5e-3 * (1 + 0.03 * random.standard_normal(count))
+    varies = 0.0 if seen == "references" else 0.03
+    sent = exposed + 4.5e-3 * (1 + varies * random.standard_normal(count))
     phase = random.uniform(0, 4e-3)
-    done = phase + (np.floor((sent - phase) / 4e-3) + 1) * 4e-3
+    grain = 4e-3 if seen == "transfers" else 125e-6
+    done = phase + (np.floor((sent - phase) / grain) + 1) * grain
     late = 30e-6 + random.exponential(20e-6 if load == "idle" else 120e-6, count)
     rare, slow = (0.01, 1e-3) if load == "idle" else (0.08, 4e-3)
     late += np.where(random.random(count) < rare, random.exponential(slow, count), 0)
