@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from gazed_plugins.errors import PluginError
 from gazed_recorder.datalog import DatumLog
-from gazed_recorder.errors import RecordingRefused
+from gazed_recorder.errors import DiskFull, RecordingRefused
 from gazed_recorder.folder import FolderLock
 from gazed_recorder.reader import Recording
 
-__all__ = ["OFFLINE_FOLDER", "Progress", "locked_folder", "open_closed", "write_log"]
+__all__ = ["OFFLINE_FOLDER", "Progress", "locked_folder", "open_closed", "telling_full_disk", "write_log"]
 
 OFFLINE_FOLDER = "offline_data"
 
@@ -41,10 +42,12 @@ def locked_folder(recording: Recording) -> Iterator[Path]:
 
     Raises:
         RecordingRefused: somebody does, or it cannot be written to.
+        DiskFull: there is no room for what is written into it.
         OSError: it cannot be made.
     """
     folder = recording.path / OFFLINE_FOLDER
-    folder.mkdir(exist_ok=True)
+    with telling_full_disk(folder):
+        folder.mkdir(exist_ok=True)
     try:
         lock = FolderLock(folder)
     except RecordingRefused as error:
@@ -53,8 +56,21 @@ def locked_folder(recording: Recording) -> Iterator[Path]:
         raise RecordingRefused(
             error.message, reason=error.reason, hint="wait until gazed detect or gazed map has ended"
         ) from error
-    with lock:
+    with lock, telling_full_disk(folder):
         yield folder
+
+
+@contextmanager
+def telling_full_disk(folder: Path) -> Iterator[None]:
+    """Raise ``DiskFull`` where the system says so in the block, which writes into ``folder``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFull(
+            f"the disk of {folder} is full", hint="make room and start it again; what was there is unchanged"
+        ) from error
 
 
 def write_log(folder: Path, name: str, records: Iterable[tuple[str | bytes, float, bytes]]) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -19,13 +22,14 @@ from gazed_capture.wearer.bank import open_bank
 from gazed_capture.wearer.options import read_options
 from gazed_plugins.errors import PluginError
 from gazed_plugins.images import gray_jpeg
+from gazed_plugins.offline_data import locked_folder, write_log
 from gazed_plugins.pupil.detector import PupilDetector
 from gazed_plugins.pupil.eye_video import detect_eye
 from gazed_plugins.pupil.intrinsics import EyeCamera
 from gazed_plugins.pupil.offline import detect_recording
 from gazed_plugins.pupil.settings import PupilSettings
 from gazed_recorder.datalog import PldataReader
-from gazed_recorder.errors import NotARecording, RecordingRefused
+from gazed_recorder.errors import DiskFull, NotARecording, RecordingRefused
 from gazed_recorder.folder import FolderLock
 from gazed_recorder.manifest import Manifest, StreamReport
 from gazed_recorder.mp4_boxes import mjpeg_track
@@ -195,6 +199,35 @@ def test_an_unknown_camera_takes_the_length_that_is_given(tmp_path: Path) -> Non
         result = detect_eye(folder, "eye0", work, PupilSettings(), given, lambda _: None)
         assert result.camera == origin
     assert result.focal_length == 77.0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)], check=True)
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
+def test_a_full_disk_is_called_by_its_name_and_costs_nothing(small_disk: Path, recording: Path) -> None:
+    folder = Path(shutil.copytree(recording, small_disk / "recording"))
+    (folder / "offline_data").mkdir()
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    filler = small_disk / "somebody else's"
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(small_disk).free - 40_000)
+    with pytest.raises(DiskFull, match=r"offline_data.* is full"):
+        detect_recording(folder)
+    filler.unlink()
+    assert set(detect_recording(folder).eyes) == {"eye0", "eye1"}
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(small_disk).free)
+    with pytest.raises(DiskFull), locked_folder(Recording(folder)) as offline:
+        write_log(offline, "gaze", (("gaze", float(number), bytes(1000)) for number in range(100)))
 
 
 def test_what_cannot_be_detected_says_why(recording: Path, tmp_path: Path) -> None:

@@ -95,7 +95,8 @@ def map_recording(
         UnknownCalibration: there is no such calibration, or none at all.
         UnknownGazer, CalibrationFailed: the gazer cannot be made of it.
         PluginError: there are no pupils, or the recording is not closed.
-        OSError: the results cannot be written.
+        DiskFull: there is no room for the results.
+        OSError: they cannot be written.
     """
     recording = open_closed(folder)
     camera = _world_camera(recording)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from gazed_plugins.errors import PluginError
 from gazed_plugins.images import gray_jpeg
-from gazed_plugins.offline_data import write_log
+from gazed_plugins.offline_data import telling_full_disk, write_log
 from gazed_plugins.pupil.detector import PupilDetector
 from gazed_plugins.pupil.intrinsics import EyeCamera, eye_camera
 from gazed_plugins.pupil.settings import PupilSettings
@@ -197,11 +197,15 @@ def main(argv: list[str]) -> int:
     focal_length = chosen.pop("focal_length")
     try:
         settings = PupilSettings.of(chosen)
-        result = detect_eye(folder, stream, work, settings, focal_length, lambda done: _tell(News(done)))
+        with telling_full_disk(work):
+            result = detect_eye(folder, stream, work, settings, focal_length, lambda done: _tell(News(done)))
     except GazedError as error:
         _tell(News(0, error=error.as_dict()))
         return 1
     except BrokenPipeError:
+        return 1
+    except OSError as error:
+        _tell(News(0, error=PluginError(f"{stream}: {error}").as_dict()))
         return 1
     _tell(News(result.frames, result))
     return 0

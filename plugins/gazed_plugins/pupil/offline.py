@@ -34,6 +34,7 @@ from gazed_plugins.pupil.eye_video import EyeResult, News
 from gazed_plugins.pupil.settings import PupilSettings
 from gazed_recorder.atomic import replace_file
 from gazed_recorder.datalog import PldataReader, check_datum
+from gazed_recorder.errors import DiskFull
 from gazed_recorder.reader import Recording
 
 __all__ = ["DetectionResult", "detect_recording"]
@@ -78,7 +79,8 @@ def detect_recording(
         NotARecording, DamagedFile: the recording cannot be read.
         RecordingRefused: another detection works on this recording.
         PluginError: there is no eye video, it cannot be read to its end, or the recording is not closed.
-        OSError: the results cannot be written.
+        DiskFull: there is no room for the results.
+        OSError: they cannot be written.
     """
     recording, settings = open_closed(folder), settings or PupilSettings()
     streams = [stream for stream in recording.streams if stream.startswith("eye")]
@@ -179,7 +181,8 @@ def _news(process: subprocess.Popen[bytes], stream: str) -> News:
         )
     news = msgspec.json.decode(line, type=News)
     if news.error is not None:
-        raise PluginError(news.error["message"], hint=news.error["hint"])
+        kind = DiskFull if news.error["code"] == DiskFull.code else PluginError
+        raise kind(news.error["message"], hint=news.error["hint"])
     return news
 
 
