@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Literal
 
-from gazed_timesync.clock import HostNs, UnixNs
+from gazed_timesync.clock import HostNs
+from gazed_timesync.relations import UnixNs
 
 __all__ = ["StreamClock"]
 
