@@ -155,6 +155,14 @@ def test_a_cable_pulled_for_three_seconds(lan, member):
     assert b.clock.steps == steps
 
 
+def test_a_leader_that_answers_early_for_pupil_is_followed_by_datagrams(space, member):
+    a, b = member(space, "a", 1000.0, bias=3.0, compensate=True), member(space, "b", 2000.0)
+    b.wait(LOCKED)
+    agree(a, b)
+    assert a.node._leader.connections == 0
+    assert a.node._leader.answered >= 8
+
+
 @pytest.mark.slow
 def test_a_cable_pulled_for_longer_brings_two_leaders_and_then_the_old_one(lan, member):
     near, far, cable = lan

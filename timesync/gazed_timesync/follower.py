@@ -54,6 +54,9 @@ class Follower:
         on_events: called with what happened, as above.
 
     Raises:
+        ClockError: no port is given.
+
+    Raises:
         ClockError: there is neither ``port`` nor ``udp_port``.
     """
 

@@ -28,6 +28,8 @@ __all__ = ["Participant", "SyncClock", "TimeSyncNode"]
 
 # What our nodes tell each other with HELLO; others ignore it.
 _OURS, _DATAGRAMS = "X-PTX", "X-PTX-UDP"
+# Its answers over TCP are early on purpose.
+_EARLY = "X-PTX-EARLY"
 _SETTLE_S, _LED_S = 2.5, 1.0
 _TAKE_OVER_S = 5.0
 _TURN_S = 0.1
@@ -55,7 +57,7 @@ class Participant:
 class _Followed:
     uuid: UUID
     host: str
-    port: int
+    port: int | None
     udp_port: int | None
 
 
@@ -105,7 +107,7 @@ class TimeSyncNode:
         self._may_lead = may_lead
         self._on_events, self._on_exchanges = on_events, on_exchanges
         self._leader = Leader(clock, "", compensate=compensate)
-        headers = {_OURS: "1", _DATAGRAMS: str(self._leader.udp_port)}
+        headers = {_OURS: "1", _DATAGRAMS: str(self._leader.udp_port)} | ({_EARLY: "1"} if compensate else {})
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         try:
             self._zre = ZreNode(
@@ -257,7 +259,9 @@ class TimeSyncNode:
 
     def _follow(self, uuid: UUID) -> None:
         peer = self._peers[uuid]
-        wanted = _Followed(uuid, peer.host, self._election.others[uuid].port, _datagram_port(peer))
+        udp_port = _datagram_port(peer)
+        port = None if udp_port and _EARLY in peer.headers else self._election.others[uuid].port
+        wanted = _Followed(uuid, peer.host, port, udp_port)
         if wanted == self._followed:
             return
         self._stop_following()
