@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 
 _SLOW_STEPS_PER_S = 60
 _PUPIL_STEP_MM = 0.05
+_REST_MM = 4.7
 _LID_STEP = 1 / 64
 _NEAR_M, _FAR_M = (0.4, 0.5), (1.2, 2.0)
 _PURSUIT_S, _VERGENCE_S = 1.3, 0.7
@@ -72,7 +73,7 @@ class Script:
     """
 
     def __init__(
-        self, seed: int, seconds: float, *, pupil_mm: float = 4.7, closed_s: float = 0.05, droop: float = 0.0
+        self, seed: int, seconds: float, *, pupil_mm: float = _REST_MM, closed_s: float = 0.05, droop: float = 0.0
     ) -> None:
         self.seconds = seconds
         self._pupil_mm, self._closed_s, self._widest = pupil_mm, closed_s, 1 - droop
@@ -168,9 +169,9 @@ class Script:
         return np.array(trace[count:])
 
     def _pupil(self, t: Floats, nearness: Floats) -> Floats:
-        """Return the diameters: rest, hippus, light reflex and the near response, in steps."""
+        """Return the diameters: rest, hippus, light reflex and the near response, in steps; small pupils move less."""
         turns = 2 * np.pi * t[:, None] / self.seconds * np.array([1, 2, 3]) * max(1, round(self.seconds / 8))
         hippus = np.sin(turns + self._hippus) @ np.array([0.16, 0.12, 0.08])
         reflex = self._reflex[np.minimum((t * 1000).astype(np.int64), len(self._reflex) - 1)]
-        size = self._pupil_mm + hippus - 1.7 * reflex - 0.2 * (nearness - 1)
+        size = (_REST_MM + hippus - 1.7 * reflex - 0.2 * (nearness - 1)) * (self._pupil_mm / _REST_MM)
         return np.asarray(np.round(np.clip(size, 1.5, 8.0) / _PUPIL_STEP_MM) * _PUPIL_STEP_MM)

@@ -1,7 +1,8 @@
 """The engines over the images of one eye: ``pupil-detectors`` finds the ellipse, ``pye3d`` the eyeball behind it.
 
 The datums are Pupil Core's, keys and types. Where the blink gate speaks, both have a confidence of at most 0.1 and one
-key more, ``gate``: ``{"reason": …, "confidence": what the engine said}``.
+key more, ``gate``: ``{"reason": …, "confidence": what the engine said}``. Where the 2D engine finds nothing, the 3D
+engine looks for a pupil itself, and the gate judges that one.
 """
 
 from __future__ import annotations
@@ -86,8 +87,9 @@ class PupilDetector:
             self._engine_3d.is_long_term_model_frozen = settings.is_long_term_model_frozen
 
     def reset_model(self) -> None:
-        """Forget the eyeball: it is fitted anew from the next frames, and stays frozen if it was."""
+        """Forget the eyeball and its pupil: it is fitted anew from the next frames, and stays frozen if it was."""
         self._engine_3d.reset()
+        self._gate = BlinkGate()
         self._engine_3d.is_long_term_model_frozen = self._settings.is_long_term_model_frozen
 
     def detect(self, gray: NDArray[np.uint8], timestamp: float) -> list[Datum]:
@@ -133,13 +135,17 @@ class PupilDetector:
         at = self._normalised(found["location"])
         datum = self._datum("2d", timestamp, at, found["diameter"], found["confidence"])
         datum["ellipse"] = found["ellipse"]
-        if not self._settings.gate or found["ellipse"]["axes"][0] <= 0:
-            return datum, ""
+        return datum, self._judge(gray, datum)
+
+    def _judge(self, gray: NDArray[np.uint8], datum: Datum) -> str:
+        # An ellipse without axes, or with axes that are no numbers, says that nothing was found.
+        if not (self._settings.gate and datum["ellipse"]["axes"][0] > 0):
+            return ""
         reason = self._gate.judge(gray, datum)
         if reason:
             self.gated[reason] = self.gated.get(reason, 0) + 1
             _lower(datum, reason)
-        return datum, reason
+        return reason
 
     def _detect_3d(self, gray: NDArray[np.uint8], datum_2d: Datum, reason: str) -> Datum:
         # Confidence 0 keeps a frame out of the model's memory, and makes the engine look for the pupil itself.
@@ -152,6 +158,8 @@ class PupilDetector:
         datum.update(found)
         if reason:
             _lower(datum, reason)
+        elif datum_2d["ellipse"]["axes"][0] <= 0:
+            self._judge(gray, datum)
         return datum
 
     def _normalised(self, px: list[float]) -> list[float]:

@@ -8,8 +8,12 @@ few such ellipses in the 3D model's memory spoil it for half a minute. The gate 
 - it does not change its size (``size``), nor lose a part of its rim (``covered``), nor become brighter (``faded``) from
   one moment to the next.
 
-The last three compare with the frames that passed in the last half second. An eye that really has changed, or whose
-lid always hides a part of the pupil, is therefore believed again after that time; most blinks are over by then.
+The last three compare with the frames that passed before, up to three seconds ago: an eye that opens again is believed
+as soon as it looks as it did. One whose pupil or lids really have changed is believed when it did not look as usual for
+half a second, and looked the same for a tenth: what is found under moving or closed lids does not.
+
+What the gate cannot tell: how much of a pupil is hidden by a lid that has hung there for longer. An ellipse passes that
+is fitted to the rest of its rim, and where little is left, that one is off by several pixels.
 """
 
 from __future__ import annotations
@@ -33,12 +37,12 @@ _INSIDE = (0.25, 0.5, 0.75)
 _CONTRAST = 8.0  # gray levels
 _EDGE_PART = 0.35  # of the contrast between pupil and surroundings makes an edge
 _RIM = 0.45
-_MEMORY_S = 0.5
-_MEAN_S = 0.15
+_MEAN_S, _MEMORY_S = 0.15, 3.0
+_PATIENCE_S, _STEADY_S = 0.5, 0.1
 _RIM_LOSS = 0.15
-# How far the logarithm of the diameter may be off, at once and for each second since: pupils narrow by as much as their
-# own size in a second, behind a closed lid as well.
-_CHANGE, _CHANGE_PER_S = 0.25, 1.5
+# How far the logarithm of the diameter may be off: at once, more for each second since, and at most. Pupils narrow by
+# as much as their own size in a second, behind a closed lid as well.
+_CHANGE, _CHANGE_PER_S, _CHANGE_AT_MOST = 0.25, 1.5, 0.5
 _FADING = 0.3
 
 
@@ -47,16 +51,21 @@ class BlinkGate:
 
     def __init__(self) -> None:
         self._usual: NDArray[np.float64] | None = None
-        self._passed_at = -math.inf
+        self._passed_at = 0.0
+        # What was refused last, and since when it has looked the same.
+        self._other: NDArray[np.float64] | None = None
+        self._other_since = self._other_at = 0.0
 
     def judge(self, gray: NDArray[np.uint8], datum: Mapping[str, Any]) -> str:
         """Return why the pupil is not believed, one of ``REASONS``, or "" if it is.
 
         Args:
             gray: image, uint8 of shape (height, width).
-            datum: what the 2D engine found in it (``ellipse`` and ``timestamp``), with an ellipse that has axes.
+            datum: what an engine found in it (``ellipse`` and ``timestamp``), with an ellipse that has axes.
         """
         ellipse, now = datum["ellipse"], datum["timestamp"]
+        if not 0 <= now - self._passed_at <= _MEMORY_S:
+            self._usual = None
         inside, within, outside = _sample(gray, ellipse)
         if not outside.size or not inside.size:
             return "no-edge"
@@ -68,28 +77,37 @@ class BlinkGate:
         if rim < _RIM:
             return "no-edge"
         found = np.array([ellipse["axes"][1], rim, dark, bright])
-        reason = self._compare(found, now)
+        reason = "" if self._usual is None else _change(self._usual, found, now - self._passed_at)
+        if reason in ("size", "covered") and self._is_steady(found, now):
+            reason, self._usual = "", None
         if not reason:
             self._remember(found, now)
         return reason
 
-    def _compare(self, found: NDArray[np.float64], now: float) -> str:
-        if self._usual is None or not 0 <= now - self._passed_at <= _MEMORY_S:
-            self._usual = None
-            return ""
-        size, rim, dark, bright = self._usual
-        if abs(math.log(found[0] / size)) > _CHANGE + _CHANGE_PER_S * (now - self._passed_at):
-            return "size"
-        if found[1] < rim - _RIM_LOSS:
-            return "covered"
-        return "faded" if found[2] > dark + _FADING * (bright - dark) else ""
+    def _is_steady(self, found: NDArray[np.float64], now: float) -> bool:
+        """Return whether nothing else was found for a while, and nothing as usual for longer."""
+        since = now - self._other_at
+        if self._other is None or since > _PATIENCE_S or _change(self._other, found, since):
+            self._other_since = now
+        self._other, self._other_at = found, now
+        return now - self._other_since >= _STEADY_S and now - self._passed_at >= _PATIENCE_S
 
     def _remember(self, found: NDArray[np.float64], now: float) -> None:
         if self._usual is None:
             self._usual = found
         else:
             self._usual = self._usual + (1 - math.exp(-(now - self._passed_at) / _MEAN_S)) * (found - self._usual)
-        self._passed_at = now
+        self._passed_at, self._other = now, None
+
+
+def _change(before: NDArray[np.float64], found: NDArray[np.float64], since: float) -> str:
+    """Return what no eye does in ``since`` seconds, one of ``REASONS``, or ""."""
+    size, rim, dark, bright = before
+    if found[2] > dark + _FADING * (bright - dark):
+        return "faded"
+    if abs(math.log(found[0] / size)) > min(_CHANGE + _CHANGE_PER_S * since, _CHANGE_AT_MOST):
+        return "size"
+    return "covered" if found[1] < rim - _RIM_LOSS else ""
 
 
 def _part(levels: NDArray[np.float64], part: float) -> float:
