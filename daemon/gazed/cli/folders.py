@@ -81,8 +81,9 @@ def verify(folder: Path, quick: bool, as_json: bool) -> None:
 
 @click.command()
 @folder_argument
+@click.option("--retime", is_flag=True, help="Then fit the times of camera frames once more; videos are written anew.")
 @json_option
-def repair(folder: Path, as_json: bool) -> None:
+def repair(folder: Path, retime: bool, as_json: bool) -> None:
     """Complete a recording that was torn by a crash. Changes nothing in a healthy one."""
     from gazed_recorder.errors import DamagedFile
     from gazed_recorder.repair import repair as mend
@@ -92,10 +93,15 @@ def repair(folder: Path, as_json: bool) -> None:
     except DamagedFile as error:
         hint = "beyond repair: too little is left to say what this recording was; its videos may still play"
         raise DamagedFile(error.message, hint=hint) from error
+    retimed: dict[str, Any] = {}
+    if retime:
+        from gazed_recorder.retime import retime as fit_times
+
+        retimed = fit_times(folder)
     if as_json:
         import msgspec
 
-        emit_json(msgspec.to_builtins(result))
+        emit_json(msgspec.to_builtins(result) | ({"retimed": msgspec.to_builtins(retimed)} if retime else {}))
     else:
         for action in result.actions:
             click.echo(action)
@@ -104,6 +110,10 @@ def repair(folder: Path, as_json: bool) -> None:
         for problem in result.problems:
             click.echo(f"problem: {problem}")
         click.echo(f"{folder}: {'repaired' if result.repaired else 'nothing to repair'}")
+        for stream, change in retimed.items():
+            usual, largest = change.median_s * 1e3, change.largest_s * 1e3
+            done = f"{change.frames} frames by {usual:.3f} ms (median), at most {largest:.3f} ms"
+            click.echo(f"{stream}: {change.reason or done}")
     finish(_DAMAGED if result.problems else 0)
 
 
