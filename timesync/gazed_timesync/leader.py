@@ -28,6 +28,7 @@ _TIME = struct.Struct("<d")
 _BACKLOG = 64
 _MOST_CONNECTIONS = 128
 _IDLE_S = 120.0
+_BUFFER_BYTES = 32_768  # of a connection in the kernel, each way: all that somebody can heap up
 _TURN_BYTES = 256  # of a connection, and datagrams of the socket, before others have their turn
 _TURN_DATAGRAMS = 64
 _OUT_OF_FILES_S = 0.05
@@ -88,6 +89,8 @@ class Leader:
         with contextlib.ExitStack() as made:
             try:
                 self._tcp = made.enter_context(socket.create_server((host, port), backlog=_BACKLOG))
+                for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                    self._tcp.setsockopt(socket.SOL_SOCKET, buffer, _BUFFER_BYTES)
                 self._udp = made.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
                 self._udp.bind((host, 0))
             except OSError as error:
@@ -214,19 +217,23 @@ class Leader:
             self.refused += 1
             self._drop(connection)
             return
+        if not whole:
+            return
+        answers = b""
         for _ in range(whole):
             early_s = self._round_trip(connection) if self._compensate else 0.0
-            try:
-                sent = connection.socket.send(_TIME.pack(self._clock.now() - early_s))
-            except OSError:
-                sent = 0
-            if sent != _TIME.size:
-                # It does not take its answers.
-                self.refused += 1
-                self._drop(connection)
-                return
-            connection.round_trips.answered(time.monotonic())
-            self.answered += 1
+            answers += _TIME.pack(self._clock.now() - early_s)
+        try:
+            sent = connection.socket.send(answers)
+        except OSError:
+            sent = 0
+        if sent != len(answers):
+            # It does not take its answers.
+            self.refused += 1
+            self._drop(connection)
+            return
+        connection.round_trips.answered(time.monotonic())
+        self.answered += whole
 
     def _round_trip(self, connection: _Connection) -> float:
         trips = connection.round_trips
