@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -164,6 +167,22 @@ def test_a_daemon_without_a_mapper_says_how_to_get_one(tmp_path: Path) -> None:
         error = one_object(refused)["error"]
         assert "not enabled" in error["message"]
         assert "--set gaze.enabled=true" in error["hint"]
+
+
+def test_the_examples_of_the_plugins_readme_run(daemon: Trial, recording: Path, tmp_path: Path) -> None:
+    assert recording.is_dir()
+    text = (Path(__file__).parents[2] / "plugins" / "README.md").read_text()
+    examples = re.findall(r"^```python\n(import .*?)^```$", text, re.MULTILINE | re.DOTALL)
+    ends = ("stored as P01 {'degrees': ", "notify.calibration.setup.v2")
+    for example, end in zip(examples, ends, strict=True):
+        path = tmp_path / "example.py"
+        here = example.replace("gazed.Remote()", f"gazed.Remote(port={daemon.port})")
+        path.write_text(here.replace("range(30)", "range(10)").replace("sleep(0.5)", "sleep(0.1)"))
+        done = subprocess.run(
+            [sys.executable, "-W", "error", path], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert end in done.stdout
 
 
 def test_a_recording_without_eyes_and_one_without_pupils(tmp_path: Path) -> None:
