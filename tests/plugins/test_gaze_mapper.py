@@ -285,6 +285,10 @@ def test_a_calibration_is_stored_and_loaded_by_name(make: Callable[..., Session]
     three.notify("calibration.should_load", name="S2")
     assert "no calibration 'S2'" in three.last("calibration.failed")["reason"]
     assert three.mapper.stats()["calibration"] == "S1"
+    four = make(calibration="S2")
+    assert "no calibration 'S2'" in four.last("calibration.failed")["reason"]
+    four.notify("calibration.should_start")
+    assert four.subjects[-1] == "calibration.started"
 
 
 def test_a_recording_gets_the_calibration_in_use(make: Callable[..., Session]) -> None:

@@ -103,7 +103,7 @@ class GazeMapper:
         if before := context.remembered():
             self._restore(before)
         elif name:
-            self._load(name)
+            self._on_should_load({"name": name})
 
     # --- messages ---------------------------------------------------------------------------------------------------
 
