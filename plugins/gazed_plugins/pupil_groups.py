@@ -52,8 +52,9 @@ class PupilGroups:
     def __init__(self, context: PluginContext, args: Mapping[str, Any]) -> None:
         refuse_unknown("Pupil_Groups", "argument", args, ("name", "active_group", "interfaces"))
         self._context = context
-        self._name = _text(args, "name", "Unnamed Group Member")
-        self._group = _text(args, "active_group", "pupil-groups")
+        now = {**args, **context.remembered()}
+        self._name = _text(now, "name", "Unnamed Group Member")
+        self._group = _text(now, "active_group", "pupil-groups")
         interfaces = args.get("interfaces", [])
         if not isinstance(interfaces, list) or not all(isinstance(name, str) for name in interfaces):
             raise PluginArgument(f"Pupil_Groups: interfaces is a list of names, got {shown(interfaces)}")
@@ -93,6 +94,7 @@ class PupilGroups:
             self._name = name
         else:
             self._group = name
+        self._context.remember({"name": self._name, "active_group": self._group})
         self._node = self._join()
 
     def _send(self, payload: Mapping[str, Any]) -> None:
@@ -114,6 +116,7 @@ class PupilGroups:
 
     def on_idle(self) -> None:
         """Do what the group says."""
+        self._node.check()
         for _ in range(len(self._events)):
             event = self._events.popleft()
             uuid = event.peer.uuid

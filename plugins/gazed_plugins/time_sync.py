@@ -65,7 +65,7 @@ class TimeSync:
         self._status_at = 0.0
         self._node = TimeSyncNode(
             context.clock,
-            group=_text(args, "sync_group_prefix", "default"),
+            group=context.remembered().get("group") or _text(args, "sync_group_prefix", "default"),
             name=_text(args, "node_name", ""),
             bias=bias,
             may_lead=may_lead,
@@ -79,12 +79,16 @@ class TimeSync:
     def on_message(self, message: Message) -> None:
         """Go over to another group."""
         try:
-            self._node.change_group(_text(message.payload, "group", "default"))
+            group = _text(message.payload, "group", "default")
         except PluginArgument as error:
             _log.warning("%s: %s", message.topic, error.message)
+            return
+        self._context.remember({"group": group})
+        self._node.change_group(group)
 
     def on_idle(self) -> None:
         """Tell what has happened since."""
+        self._node.check()
         while self._events:
             self._tell(self._events.popleft())
         while self._exchanges:

@@ -130,6 +130,7 @@ class TestGroup:
         a.notify({"subject": "groups.active_group_should_change", "name": "elsewhere"})
         until(lambda: b.plugin.stats()["members"] == ["a"], *members)
         assert b.told("x") == []
+        assert b.context.remembered() == {"name": "bee", "active_group": "elsewhere"}
 
     def test_garbage_is_counted_and_does_nothing(self, group):
         (a,) = group("a")

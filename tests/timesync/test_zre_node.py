@@ -91,7 +91,10 @@ def test_nodes_find_each_other_and_talk(lan):
         a.node.shout("g", b"to nobody")
         a.node.shout("h", b"four")
         assert b.wait("shout").content == (b"four",)
+        b.node.check()
         b.node.close()
+        with pytest.raises(ZreError, match="ended"):
+            b.node.check()
         a.wait("exit", "b", timeout=1)
         assert a.node.peers == ()
         assert a.node.refused == {}
@@ -335,7 +338,8 @@ def _memory():
     return psutil.Process().memory_info().rss
 
 
-def test_random_datagrams_and_streams(lan):
+@pytest.mark.parametrize("streams", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_random_datagrams_and_streams(lan, streams):
     near, far, _ = lan
     chance = random.Random(5)
     with talkers((near, "a"), (far, "b")) as (a, b):
@@ -349,7 +353,7 @@ def test_random_datagrams_and_streams(lan):
                     if not number % 100:
                         time.sleep(0.002)
             before = _memory()
-            for _ in range(2_000):
+            for _ in range(streams):
                 with socket.create_connection(("10.7.0.1", port), 5) as stream:
                     with suppress(OSError):
                         stream.sendall(_greeting(chance) + chance.randbytes(chance.randrange(200)))
@@ -358,6 +362,7 @@ def test_random_datagrams_and_streams(lan):
         assert b.wait("shout").content == (b"alive",)
         assert {peer.name for peer in a.node.peers} == {"b"}
         assert a.node.refused["beacon"] > 5_000
+        a.node.check()
 
 
 def _greeting(chance):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gazed_timesync.exchange import Exchange
     from gazed_timesync.follower import Follower
     from gazed_timesync.leader import Leader
+    from gazed_timesync.node import TimeSyncNode
 
 __all__ = [
     "AdjustableClock",
@@ -45,6 +46,7 @@ __all__ = [
     "SyncEvent",
     "SyncState",
     "SyncStatus",
+    "TimeSyncNode",
     "UnixNs",
     "host_now",
     "read_clock_pair",
@@ -60,6 +62,7 @@ _HOMES = {
     "SyncEvent": "gazed_timesync.discipline",
     "SyncState": "gazed_timesync.discipline",
     "SyncStatus": "gazed_timesync.discipline",
+    "TimeSyncNode": "gazed_timesync.node",
 }
 
 

@@ -16,7 +16,7 @@ from uuid import UUID
 from gazed_timesync.clock import AdjustableClock, host_now
 from gazed_timesync.discipline import Discipline, SyncEvent, SyncState, SyncStatus
 from gazed_timesync.election import Announcement, Election, group_name, parse_announcement
-from gazed_timesync.errors import ZreMalformed
+from gazed_timesync.errors import ZreError, ZreMalformed
 from gazed_timesync.estimator import SKEW_SD
 from gazed_timesync.exchange import Exchange
 from gazed_timesync.follower import Follower
@@ -138,6 +138,16 @@ class TimeSyncNode:
         self._settle()
         self._thread.start()
         self._zre.start()
+
+    def check(self) -> None:
+        """Make sure that the node still runs.
+
+        Raises:
+            ZreError: it has ended.
+        """
+        self._zre.check()
+        if not self._thread.is_alive():
+            raise ZreError(f"time sync of {self.name!r} has ended", hint="see the log for the reason")
 
     def status(self) -> SyncStatus:
         """Return how the clock stands to the leader's."""

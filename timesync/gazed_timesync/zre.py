@@ -93,6 +93,15 @@ class ZreNode:
         """Be seen from now on."""
         self._thread.start()
 
+    def check(self) -> None:
+        """Make sure that the node still runs.
+
+        Raises:
+            ZreError: it has ended.
+        """
+        if not self._thread.is_alive():
+            raise ZreError(f"node {self._session.name!r} has ended", hint="see the log for the reason")
+
     @property
     def peers(self) -> tuple[ZrePeer, ...]:
         """The peers that are there."""
