@@ -114,12 +114,12 @@ class PupilRemote:
             return "Time cannot be set during a recording."
         except (ValueError, ClockError):
             return f"'{argument}' cannot be converted to float."
-        by_s = target - before
-        _log.info("a client set Pupil time to %.6f s, by %+.6f s", target, by_s)
+        size_s = target - before
+        _log.info("a client set Pupil time to %.6f s, by %+.6f s", target, size_s)
         subject = "timesync.stepped"
         try:
             self._notify(
-                f"notify.{subject}", {"subject": subject, "by_s": by_s, "cause": "remote", "timestamp": target}
+                f"notify.{subject}", {"subject": subject, "size_s": size_s, "cause": "remote", "timestamp": target}
             )
         except NotDelivered as error:
             _log.warning("nobody was told that Pupil time was set: %s", error.message)

@@ -50,6 +50,8 @@ _Datum = TypeVar("_Datum", bound=msgspec.Struct)
 _CLOCK_DATUMS: dict[str, type[_Segment | _Pair]] = {SEGMENT: _Segment, PAIR: _Pair}
 
 _EVERY_S = 5.0
+# Two exchanges in a row may differ by this: a second of waiting, at the rate a clock may be slewed by.
+_SAME_S = 5e-3
 # Pairs further apart than this may differ by drift; nearer ones, by this much, only if somebody set the clock.
 _STEP_WITHIN_NS, _STEP_NS = 5_000_000_000, 1_000_000
 
@@ -154,7 +156,8 @@ class RecordedClock:
         Raises:
             NotARecording: too few exchanges with a leader were recorded.
         """
-        rows = [row for run in self.runs for row in self._refit_run(run, window_s)]
+        pieces = [piece for run in self.runs for piece in _even(run)]
+        rows = [row for piece in pieces for row in self._refit_piece(piece, window_s)]
         if not rows:
             raise NotARecording(
                 "the recording has too few exchanges with a leader to fit its time",
@@ -162,7 +165,7 @@ class RecordedClock:
             )
         return Refit(*np.array(sorted(rows)).T)
 
-    def _refit_run(self, run: Sequence[Exchange], window_s: float) -> Iterator[tuple[float, float, float, float]]:
+    def _refit_piece(self, run: Sequence[Exchange], window_s: float) -> Iterator[tuple[float, float, float, float]]:
         from gazed_timesync.estimator import Estimator
 
         half, sent = round(window_s / 2 * 1e9), [exchange.sent for exchange in run]
@@ -225,6 +228,19 @@ def _datums(path: Path, kinds: Mapping[str, type[_Datum]]) -> Iterator[_Datum]:
                 yield msgspec.msgpack.decode(payload, type=kind)
             except (msgspec.DecodeError, RecursionError) as error:
                 raise DamagedFile(f"{path}: {topic.decode()}: {error}") from error
+
+
+def _even(run: Sequence[Exchange]) -> list[list[Exchange]]:
+    """Cut a run where the leader stepped: where two exchanges in a row have no offset in common."""
+    pieces: list[list[Exchange]] = []
+    low = high = 0.0
+    for exchange in run:
+        least, most = exchange.replied - exchange.received / 1e9, exchange.received_by_leader - exchange.sent / 1e9
+        if not pieces or least > high + _SAME_S or most < low - _SAME_S:
+            pieces.append([])
+        pieces[-1].append(exchange)
+        low, high = least, most
+    return pieces
 
 
 def _in_effect(segments: Iterable[Segment]) -> tuple[Segment, ...]:

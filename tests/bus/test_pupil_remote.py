@@ -115,7 +115,7 @@ def test_who_listens_hears_that_the_time_was_set(bus: Bus, client: zmq.Socket[by
     assert message is not None
     assert message.payload["cause"] == "remote"
     assert message.payload["timestamp"] == 100.5
-    assert message.payload["by_s"] == pytest.approx(100.5 - before, abs=5)
+    assert message.payload["size_s"] == pytest.approx(100.5 - before, abs=5)
 
 
 @pytest.mark.parametrize(

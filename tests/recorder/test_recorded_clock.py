@@ -131,6 +131,20 @@ def test_the_leaders_time_is_fitted_once_more() -> None:
     assert (refit.sigma < 100e-6).all()
 
 
+def test_a_leader_that_stepped_is_fitted_on_both_sides() -> None:
+    run = [
+        exchange
+        if exchange.sent < 61 * S
+        else exchange._replace(received_by_leader=exchange[1] + 3, replied=exchange[2] + 3)
+        for exchange in exchanges(120, 40, 2)
+    ]
+    clock = RecordedClock(chain(), [pair(0)], [run])
+    hosts = np.arange(0, 120 * S, S, np.int64)
+    hosts = hosts[hosts != 61 * S]
+    truth = hosts * (1 + 40e-6) / 1e9 + 130.0 + np.where(hosts < 61 * S, 0, 3)
+    assert np.abs(clock.refit().correct(clock.to_pupil(hosts)) - truth).max() < 100e-6
+
+
 def test_without_exchanges_nothing_is_fitted() -> None:
     with pytest.raises(NotARecording, match="too few exchanges"):
         RecordedClock(chain(), [pair(0)], [exchanges(0.3, 0, 1)]).refit()
