@@ -211,5 +211,16 @@ def test_a_window_around_an_instant_is_nearer_than_what_was_known_then():
         estimate = Estimator.over(sync.exchanges, host, window_s=60.0)
         errors.append(estimate.pupil_ns / 1e9 - sync.leader.at(second))
         assert abs(errors[-1]) <= estimate.bound_s
-    assert np.median(np.abs(errors)) < 30e-6
-    assert np.abs(errors).max() < 300e-6
+    assert np.median(np.abs(errors)) < 15e-6
+    assert np.abs(errors).max() < 200e-6
+
+
+@pytest.mark.parametrize("size", [3.0, -20e-3])
+def test_a_window_around_an_instant_ends_where_the_leader_steps(size):
+    sync = followed("wired", 20.0, until=80.0, steps=[(40.2, size)])
+    for second in (25, 35, 39, 42, 45, 55):
+        host = sync.world.host_at(second)
+        estimate = Estimator.over(sync.exchanges, host, window_s=60.0)
+        error = abs(estimate.pupil_ns / 1e9 - sync.leader.at(second))
+        assert error <= estimate.bound_s
+        assert error < 200e-6

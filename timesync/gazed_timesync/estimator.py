@@ -96,13 +96,24 @@ class Estimator:
 
     @classmethod
     def over(cls, exchanges: Iterable[Exchange], at: HostNs, window_s: float) -> Estimate | None:
-        """Estimate after the fact, from exchanges before and after ``at``, ``window_s`` in all."""
+        """Estimate after the fact, from exchanges before and after ``at``, ``window_s`` in all.
+
+        Where the leader steps or a rate bends after ``at``, only those before it count.
+        """
         half = round(window_s / 2 * 1e9)
-        estimator = cls(window_s=window_s)
-        for exchange in exchanges:
-            if abs(exchange.sent - at) <= half:
+        estimator, near = cls(window_s=window_s), [each for each in exchanges if abs(each.sent - at) <= half]
+        for exchange in near:
+            if exchange.sent <= at:
                 estimator.add(exchange)
-        return estimator.estimate(at)
+        before = estimator.estimate(at)
+        estimator.take_breaks()
+        for exchange in near:
+            if exchange.sent > at:
+                estimator.add(exchange)
+        around = estimator.estimate(at)
+        if around is None or (estimator.take_breaks() and before is not None):
+            return before
+        return estimator._refitted_at(at)
 
     def add(self, exchange: Exchange) -> bool:
         """Take in an exchange; tell whether it was taken for good. Exchanges come in the order they were made in."""
@@ -133,28 +144,38 @@ class Estimator:
         """Return what is known of the leader's clock at ``now``, or nothing while fewer than five exchanges agree."""
         if self._stale and self._end - self._begin >= _LEAST:
             self._refit()
-        if self._fit is None or self._origin is None:
+        if self._fit is None:
             return None
-        fit, (host, leader) = self._fit, self._origin
-        ahead = self._fit_at - fit.centre_s
-        at = HostNs(host + round(self._fit_at * 1e9))
-        found = Estimate(
-            host=at,
-            pupil_ns=round(leader * 1e9) + round((self._fit_at + fit.offset_s) * 1e9),
-            skew=fit.skew,
-            sigma_s=fit.sigma_s,
-            sigma_skew=fit.sigma_skew,
-            bound_s=fit.half_s + abs(ahead) * 4 * fit.sigma_skew,
-            exchanges=self._end - self._begin,
-        )
+        found = self._told(self._fit, self._fit_at)
         return Estimate(
             host=now,
             pupil_ns=found.pupil_ns_at(now),
-            skew=fit.skew,
+            skew=found.skew,
             sigma_s=found.sigma_at(now),
-            sigma_skew=fit.sigma_skew,
+            sigma_skew=found.sigma_skew,
             bound_s=found.bound_at(now),
             exchanges=found.exchanges,
+        )
+
+    def _refitted_at(self, at: HostNs) -> Estimate:
+        """Return the estimate for an instant in the midst of the exchanges, where it is surest."""
+        assert self._origin is not None  # noqa: S101 - there is an estimate
+        at_s = (at - self._origin[0]) * 1e-9
+        rows = self._rows[self._begin : self._end]
+        return self._told(fit_corridor(rows, at_s, self._skew, self._skew_sd), at_s)
+
+    def _told(self, fit: CorridorFit, at_s: float) -> Estimate:
+        """Return a fit for ``at_s`` as it is told."""
+        assert self._origin is not None  # noqa: S101 - there is a fit
+        host, leader = self._origin
+        return Estimate(
+            host=HostNs(host + round(at_s * 1e9)),
+            pupil_ns=round(leader * 1e9) + round((at_s + fit.offset_s) * 1e9),
+            skew=fit.skew,
+            sigma_s=fit.sigma_s,
+            sigma_skew=fit.sigma_skew,
+            bound_s=fit.half_s + abs(at_s - fit.centre_s) * 4 * fit.sigma_skew,
+            exchanges=self._end - self._begin,
         )
 
     def take_breaks(self) -> list[Break]:
@@ -166,8 +187,10 @@ class Estimator:
         if self._fit is None:
             return False
         sent, leader_in, leader_out, received = row
-        expected = self._fit.offset_s + self._fit.skew * ((sent + received) / 2 - self._fit_at)
-        tolerance = self._fit.half_s + 6 * self._fit.sigma_s + _TOLERANCE_S
+        since = (sent + received) / 2 - self._fit_at
+        expected = self._fit.offset_s + self._fit.skew * since
+        uncertain = self._fit.sigma_s + self._fit.sigma_skew * abs(since)
+        tolerance = self._fit.half_s + 6 * uncertain + _TOLERANCE_S
         return not leader_out - received - tolerance <= expected <= leader_in - sent + tolerance
 
     def _restart(self, rows: list[tuple[float, float, float, float]]) -> None:
