@@ -29,7 +29,7 @@ from gazed_timesync import ClockError, host_now
 from gazed_timesync.exchange import Exchange
 
 if TYPE_CHECKING:
-    from gazed_timesync.estimator import Estimator
+    from gazed_timesync import Estimator
 
 __all__ = ["Acknowledged", "ClockOffset", "Remote", "Started", "Stopped"]
 
@@ -137,7 +137,7 @@ class Remote:
         Raises:
             ClockError: Pupil time jumps too often to be measured.
         """
-        from gazed_timesync.estimator import Estimator
+        from gazed_timesync import Estimator
 
         with self._measuring:
             if self._estimator is None:
