@@ -343,6 +343,8 @@ def test_a_head_mounted_display_as_its_client_asks_for_it(make: Callable[..., Se
         datum = pupil_datums(eye, target_at((0.4, 0.6), 600.0), 200.0)[1]
         one.say(datum["topic"], **datum)
     assert set(one.context.published[-1].payload) == GAZE_KEYS_3D
+    one.notify("validation.should_start", choreography="marker")
+    assert "head-mounted display cannot be validated" in one.last("validation.failed")["reason"]
 
 
 def test_a_calibration_that_cannot_be_stored_is_used_all_the_same(

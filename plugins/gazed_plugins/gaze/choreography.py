@@ -65,9 +65,11 @@ def plan(mode: Mode, notification: Mapping[str, Any], kind: str, gazer: str) -> 
         raise ChoreographyRefused(f"there is no choreography {shown(kind)}", hint=f"use one of {', '.join(KINDS)}")
     if not isinstance(name, str):
         raise ChoreographyRefused(f"the name of a calibration is a string, got {shown(name)}")
+    if mode == "validation" and (kind == "hmd" or gazer == GazerHMD3D.__name__):
+        raise ChoreographyRefused(
+            "a calibration of a head-mounted display cannot be validated", hint="calibrate with Gazer2D or Gazer3D"
+        )
     if kind == "hmd":
-        if mode == "validation":
-            raise ChoreographyRefused("a calibration of a head-mounted display cannot be validated")
         return Plan(mode, "hmd", GazerHMD3D.__name__, name, _translations(notification))
     if gazer not in tuple(GAZERS) or gazer == GazerHMD3D.__name__:
         usable = ", ".join(each for each in GAZERS if each != GazerHMD3D.__name__)
