@@ -28,7 +28,7 @@ _NAME, _GROUP, _PING = (
     "notify.groups.active_group_should_change",
     "notify.groups.ping",
 )
-_MOST_WAITING = 1000
+_MOST_WAITING, _EVENT_BYTES = 1 << 24, 1000
 _LONGEST_NAME = 100
 _log = logging.getLogger(__name__)
 
@@ -59,21 +59,31 @@ class PupilGroups:
         if not isinstance(interfaces, list) or not all(isinstance(name, str) for name in interfaces):
             raise PluginArgument(f"Pupil_Groups: interfaces is a list of names, got {shown(interfaces)}")
         self._interfaces: list[str] = interfaces
-        self._sent = self._received = self._refused = 0
+        self._sent = self._received = self._refused = self._overrun = 0
         self._node = self._join()
 
     def _join(self) -> ZreNode:
         self._members: dict[UUID, ZrePeer] = {}
-        self._events: deque[ZreEvent] = deque(maxlen=_MOST_WAITING)
+        self._events: deque[ZreEvent] = deque()
+        self._came = self._done = 0
         node = ZreNode(
             self._name,
-            self._events.append,
+            self._hear,
             groups=[self._group],
             headers={"app_type": "gazed"},
             interfaces=self._interfaces,
         )
         node.start()
         return node
+
+    def _hear(self, event: ZreEvent) -> None:
+        """Take what a peer did, in the thread of the node."""
+        size = _EVENT_BYTES + sum(map(len, event.content))
+        if event.content and self._came + size - self._done > _MOST_WAITING:
+            self._overrun += 1
+        else:
+            self._came += size
+            self._events.append(event)
 
     def on_message(self, message: Message) -> None:
         """Pass a notification on to the group, or change what this member is called or where it is."""
@@ -119,6 +129,7 @@ class PupilGroups:
         self._node.check()
         for _ in range(len(self._events)):
             event = self._events.popleft()
+            self._done += _EVENT_BYTES + sum(map(len, event.content))
             uuid = event.peer.uuid
             if event.kind == "join" and event.group == self._group:
                 self._members[uuid] = event.peer
@@ -153,9 +164,10 @@ class PupilGroups:
             self._received += 1
 
     def stats(self) -> dict[str, Any]:
-        """Return who is there, and how many notifications went out, came in, and were none."""
+        """Return who is there, and how many notifications went out, came in, were none, or came too fast."""
         members = sorted(peer.name for peer in self._members.values())
-        return {"members": members, "sent": self._sent, "received": self._received, "refused": self._refused}
+        counts = {"sent": self._sent, "received": self._received, "refused": self._refused, "overrun": self._overrun}
+        return {"members": members, **counts}
 
     def _leave(self) -> None:
         self._node.close()

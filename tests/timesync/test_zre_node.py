@@ -4,6 +4,7 @@ import json
 import queue
 import random
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -16,6 +17,8 @@ import psutil
 import pytest
 import zmq
 
+from gazed_timesync import Leader, LocalClock, PupilTime, SyncState, TimeSyncNode
+from gazed_timesync.election import group_name
 from gazed_timesync.errors import ZreError
 from gazed_timesync.interfaces import read_interfaces
 from gazed_timesync.namespace_testing import Cable, Namespace, namespaces_refused
@@ -223,7 +226,7 @@ while True:
         if command == "whisper":
             node.whisper(uuid.UUID(words[0]), words[1].encode())
         elif command == "shout":
-            node.shout(words[0], words[1].encode())
+            node.shout(words[0], [word.encode() for word in words[1:]])
         else:
             getattr(node, command)(*words)
     if node.socket() in ready:
@@ -329,6 +332,35 @@ def test_goodbyes_with_pyre(lan):
         with pyre_peer(far):
             ours.wait("join", "pyre")
         ours.wait("exit", "pyre", timeout=2)
+
+
+def test_time_sync_with_pyre(lan):
+    """A leader and follower of Pupil's kind, as far as they speak by ZRE: they announce, and are asked over TCP."""
+    near, far, _ = lan
+    group, clock, service = group_name("default"), LocalClock(), LocalClock()
+    service.jump_to(PupilTime(5000.0))
+    with far.entered():
+        leader = Leader(service, "")
+    with pyre_peer(far) as theirs, near.entered(), TimeSyncNode(clock, name="ours") as ours, leader:
+        theirs.wait("ENTER")
+        theirs.do("join", group)
+        said = theirs.wait("SHOUT")
+        assert said[3] == group
+        assert 4 <= float(said[4]) < 5
+        with far.entered(), socket.create_connection(("10.7.0.1", int(said[5])), 5) as asking:
+            asking.sendall(b"sync")
+            assert abs(struct.unpack("<d", asking.recv(8))[0] - clock.now()) < 0.1
+        theirs.do("shout", group, "1000.5", str(leader.port))
+        deadline = time.monotonic() + 5
+        while ours.status().state is not SyncState.LOCKED:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert ours.status().leader == "pyre"
+        assert abs(clock.now() - service.now()) < 1e-3
+        theirs.do("leave", group)
+        while ours.status().state is not SyncState.LEADER:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 # --- against garbage --------------------------------------------------------------------------------------------------

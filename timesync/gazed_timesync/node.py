@@ -33,6 +33,7 @@ _EARLY = "X-PTX-EARLY"
 _SETTLE_S, _LED_S = 2.5, 1.0
 _TAKE_OVER_S = 5.0
 _TURN_S = 0.1
+_LONGEST_SAID, _MOST_WAITING = 128, 10_000
 _log = logging.getLogger(__name__)
 
 
@@ -112,7 +113,7 @@ class TimeSyncNode:
         try:
             self._zre = ZreNode(
                 self.name,
-                lambda event: self._work.put(lambda: self._on_peer(event)),
+                self._hear,
                 groups=[self._group],
                 headers=headers,
                 interfaces=interfaces,
@@ -128,6 +129,9 @@ class TimeSyncNode:
         self._followed: _Followed | None = None
         self._answered_s = self._settled_s = 0.0
         self._synced = False
+        self._announce_s = 0.0
+        self.refused = 0
+        """Announcements that were none."""
         self._announced: Announcement | None = None
         self._participants: tuple[Participant, ...] = ()
         self._thread = Thread(target=self._run, name="time sync", daemon=True)
@@ -202,6 +206,15 @@ class TimeSyncNode:
         finally:
             self._stop_following()
 
+    def _hear(self, event: ZreEvent) -> None:
+        """Take what a peer did, in the thread of the ZRE node."""
+        content = event.kind in ("shout", "whisper")
+        # What can be no announcement, or comes faster than it is looked at, must not pile up.
+        if content and (sum(map(len, event.content)) > _LONGEST_SAID or self._work.qsize() > _MOST_WAITING):
+            self.refused += 1
+        else:
+            self._work.put(lambda: self._on_peer(event))
+
     def _on_peer(self, event: ZreEvent) -> None:
         peer = event.peer
         if event.kind == "exit" or (event.kind == "leave" and event.group == self._group):
@@ -220,7 +233,9 @@ class TimeSyncNode:
         try:
             self._election.hear(peer.uuid, parse_announcement(content))
         except ZreMalformed as error:
-            _log.warning("%s (%s): %s", peer.name, peer.host, error.message)
+            if not self.refused:
+                _log.warning("%s (%s): %s; the next ones are counted", peer.name, peer.host, error.message)
+            self.refused += 1
 
     def _change_group(self, group: str) -> None:
         if group != self._group:
@@ -255,8 +270,9 @@ class TimeSyncNode:
             self._stop_following()
             if leader and now >= self._settled_s:
                 self._lead()
-        if self._may_lead and (said := self._election.own) != self._announced:
-            self._announced = said
+        if self._may_lead and now >= self._announce_s and (said := self._election.own) != self._announced:
+            # Many may join at once: one announcement serves all of them.
+            self._announced, self._announce_s = said, now + _TURN_S
             self._zre.shout(self._group, *said.encode())
         self._describe(leader)
 

@@ -34,7 +34,7 @@ _MULTICAST = "225.25.25.25"
 _LOOPBACK, _LOOPBACK_BROADCAST = "127.0.0.1", "127.255.255.255"
 _TICK_S = 1.0
 _BATCH = 100
-_SEND_HWM = 1000
+_SEND_HWM, _RECEIVE_HWM = 1000, 100
 _IP_PKTINFO = 8  # linux/in.h; socket.IP_PKTINFO is missing in some builds of Python
 _log = logging.getLogger(__name__)
 
@@ -311,7 +311,7 @@ class _Mailboxes:
 
 def _open_inbox(context: zmq.Context[zmq.Socket[bytes]]) -> tuple[zmq.Socket[bytes], int]:
     inbox = context.socket(zmq.ROUTER)
-    inbox.linger, inbox.router_handover, inbox.maxmsgsize = 0, 1, MAX_FRAME
+    inbox.linger, inbox.router_handover, inbox.maxmsgsize, inbox.rcvhwm = 0, 1, MAX_FRAME, _RECEIVE_HWM
     inbox.bind("tcp://*:*")
     return inbox, int(str(inbox.get_string(zmq.LAST_ENDPOINT)).rpartition(":")[2])
 

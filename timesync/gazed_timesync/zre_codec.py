@@ -39,7 +39,7 @@ MAX_FRAME = 1 << 18
 _BEACON = struct.Struct(">3sB16sH")
 _HEAD = struct.Struct(">HBBH")
 _SIGNATURE, _VERSION = 0xAAA1, 2
-_MAX_CONTENT, _MAX_HEAD = 64, 1 << 16
+_MAX_CONTENT, _MAX_HEAD = 16, 1 << 16
 _MAX_ENTRIES = 256
 
 
