@@ -144,7 +144,7 @@ KINDS: list[dict[str, float]] = [
     {"noise": 8, "lights": 6},
     {"pupil_mm": 6.5},
     {"pupil_mm": 3.2, "lights": 0},
-    {"droop": 0.2},
+    {"droop": 0.25},
     {"closed_s": 1.0},
 ]
 
@@ -368,6 +368,14 @@ def test_an_eye_in_another_light_is_believed_in_the_end() -> None:
     assert verdicts.index("") == 300
     assert set(verdicts[:300]) == {"faded"}
     assert set(verdicts[300:]) == {""}
+
+
+def test_an_ellipse_inside_what_a_lid_leaves_of_a_pupil_is_refused() -> None:
+    lid = drawn(size=48)
+    lid[:88] = 120
+    inscribed = {"timestamp": 1.0, "ellipse": {"center": [96.0, 104.0], "axes": [32.0, 40.0], "angle": 90.0}}
+    assert BlinkGate().judge(lid, inscribed) == "cut"
+    assert BlinkGate().judge(lid, claim(1.0, size=48.0)) == ""
 
 
 def test_what_turns_bright_is_refused() -> None:

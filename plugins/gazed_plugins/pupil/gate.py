@@ -5,6 +5,7 @@ few such ellipses in the 3D model's memory spoil it for half a minute. The gate 
 
 - a pupil is dark and what surrounds it is not (``bright``),
 - there is an edge, dark inside, along most of its rim (``no-edge``),
+- it ends there: one fitted to what a lid leaves of it, and to the lid, has more pupil on both sides (``cut``),
 - it does not change its size (``size``), nor lose a part of its rim (``covered``), nor become brighter (``faded``) from
   one moment to the next.
 
@@ -13,7 +14,7 @@ as soon as it looks as it did. One whose pupil or lids really have changed is be
 half a second, and looked the same for a tenth: what is found under moving or closed lids does not.
 
 What the gate cannot tell: how much of a pupil is hidden by a lid that has hung there for longer. An ellipse passes that
-is fitted to the rest of its rim, and where little is left, that one is off by several pixels.
+is fitted to the rest of its rim, and the less is left, the worse it fits.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 
 __all__ = ["REASONS", "BlinkGate"]
 
-REASONS = ("bright", "no-edge", "size", "covered", "faded")
+REASONS = ("bright", "no-edge", "cut", "size", "covered", "faded")
 
 _POINTS = 32
 _TURN = np.linspace(0.0, 2 * np.pi, _POINTS, endpoint=False)
@@ -37,6 +38,9 @@ _INSIDE = (0.25, 0.5, 0.75)
 _CONTRAST = 8.0  # gray levels
 _EDGE_PART = 0.35  # of the contrast between pupil and surroundings makes an edge
 _RIM = 0.45
+# What lies beside the rim and is less than this part of the contrast brighter than the pupil, is pupil as well; single
+# points may be noise or lashes.
+_PUPIL_PART, _CUT = 0.3, 0.08
 _MEAN_S, _MEMORY_S = 0.15, 3.0
 _PATIENCE_S, _STEADY_S = 0.5, 0.1
 _RIM_LOSS = 0.15
@@ -73,6 +77,8 @@ class BlinkGate:
         contrast = bright - dark
         if contrast < _CONTRAST or brighter > (dark + bright) / 2:
             return "bright"
+        if np.count_nonzero(outside < dark + _PUPIL_PART * contrast) > _CUT * _POINTS:
+            return "cut"
         rim = float(np.count_nonzero(outside - within > _EDGE_PART * contrast)) / _POINTS
         if rim < _RIM:
             return "no-edge"
