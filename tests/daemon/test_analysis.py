@@ -47,7 +47,7 @@ def test_settings_of_the_detector_are_checked_beforehand():
 
 def test_detectors_that_are_not_installed_are_named_with_the_remedy(monkeypatch):
     missing = Check("gazed[detect]", "advice", "pye3d is not installed", "pip install 'gazed[detect]'")
-    monkeypatch.setattr("gazed.doctor.check_detectors", lambda: missing)
+    monkeypatch.setattr("gazed.doctor.check_extra", lambda _extra: missing)
     check_analysis(load_config())
     with pytest.raises(ConfigError) as caught:
         check_analysis(load_config(overrides=ON))

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import xxhash
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gazed_recorder.mp4_scan import scan
@@ -126,6 +126,7 @@ def test_a_part_without_frames_leaves_no_file(tmp_path):
 
 
 @settings(max_examples=60, deadline=None)
+@example(where=0.001953125, rows=(0, 0), tail=b"")
 @given(where=st.floats(0, 1), rows=st.tuples(st.integers(0, 9), st.integers(0, 9)), tail=st.binary(max_size=7))
 def test_a_torn_part_is_made_whole_from_its_video(tmp_path_factory, where, rows, tail):
     folder = tmp_path_factory.mktemp("r")
@@ -153,7 +154,8 @@ def test_a_torn_part_is_made_whole_from_its_video(tmp_path_factory, where, rows,
     torn = cut not in (start, *ends)
     if whole == 0:
         assert not any(path.exists() for path in (video, timestamps, frames))
-        assert result.lost == torn
+        # What is shorter than a box and its mark may also be of what stands in front of the first frame.
+        assert result.lost == (torn and cut >= start + 16)
         return
     assert result.lost == max(torn, rows[0] - whole)
     assert np.load(timestamps).tolist() == [50 + i / 30 for i in range(whole)]
