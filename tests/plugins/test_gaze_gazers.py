@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import cv2
@@ -173,6 +174,32 @@ def test_one_eye_looks_as_far_as_both_did_last():
     assert np.linalg.norm(gazer.map(both[:1])[0]["gaze_point_3d"]) < 600
     gazer.map(both)
     np.testing.assert_allclose(gazer.map(both[:1])[0]["gaze_point_3d"], target, rtol=0.05, atol=5)
+
+
+def test_one_eye_of_two_is_right_at_every_depth():
+    """What was fitted to both eyes maps each alone; one fitted by itself to two depths is off by many degrees."""
+    near, far = _session(450.0), _session(2000.0)
+    later = [{**datum, "timestamp": datum["timestamp"] + 100} for datum in far["ref_list"]]
+    pupils = [{**datum, "timestamp": datum["timestamp"] + 100} for datum in far["pupil_list"]]
+    gazer = make_gazer("Gazer3D", WORLD)
+    gazer.fit({"ref_list": near["ref_list"] + later, "pupil_list": near["pupil_list"] + pupils})
+    for target in _targets([(0.35, 0.4), (0.6, 0.65)], 450.0) + _targets([(0.35, 0.4), (0.6, 0.65)], 2000.0):
+        both = [_eye(eye, target, 1.0) for eye in (0, 1)]
+        gazer.map(both)
+        for eye in (0, 1):
+            assert _angle(gazer.map(both[eye : eye + 1])[0]["norm_pos"], target) < 0.1
+
+
+def test_an_eye_that_pupil_fitted_alone_keeps_its_own_distance():
+    gazer = make_gazer("Gazer3D", WORLD)
+    params = gazer.fit(_session())
+    alone = make_gazer("Gazer3D", WORLD).fit(_session(eyes=(0,)))["right_model"]
+    gazer = load_gazer("Gazer3D", {**params, "right_model": alone}, WORLD)
+    both = [_eye(eye, np.array([50.0, 20.0, 1200.0]), 1.0) for eye in (0, 1)]
+    gazer.map(both)
+    right, left = (gazer.map([datum])[0] for datum in both)
+    assert math.dist(right["gaze_point_3d"], right["eye_center_3d"]) == pytest.approx(500)
+    assert math.dist(left["gaze_point_3d"], left["eye_center_3d"]) > 1000
 
 
 def test_eyes_that_look_apart_or_straight_ahead_still_have_gaze():

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gazed_plugins.gaze.bundle import SphericalCamera, adjust, fit_rotation
 from gazed_plugins.gaze.camera import Camera
 from gazed_plugins.gaze.gazer import NOT_CONVERGED, Eyes, Gazer, Model, clamped, failure
-from gazed_plugins.gaze.matching import Datum
+from gazed_plugins.gaze.matching import CalibrationMatches, Datum
 
 __all__ = ["LARGEST_COST", "BinocularModel", "Gazer3D", "MonocularModel", "eye_camera_pose", "normals"]
 
@@ -47,14 +47,14 @@ class BinocularModel:
     """Both eyes: the point nearest to both lines of sight."""
 
     def __init__(self, camera: Camera | None, right: Any, left: Any) -> None:
-        self._camera, self._views = camera, (_View(right), _View(left))
+        self._camera, self.views = camera, (_View(right), _View(left))
         self.last_distance = FIRST_DISTANCE_MM
         """From between the eyes to the last point of gaze; how far one eye alone is taken to look."""
 
     @property
     def params(self) -> dict[str, Any]:
         """Two poses, 4x4."""
-        return {f"eye_camera_to_world_matrix{eye}": view.matrix.tolist() for eye, view in enumerate(self._views)}
+        return {f"eye_camera_to_world_matrix{eye}": view.matrix.tolist() for eye, view in enumerate(self.views)}
 
     def map(self, pupils: Sequence[Datum]) -> dict[str, Any]:
         """Return eyes and point of gaze.
@@ -63,7 +63,7 @@ class BinocularModel:
         glasses-based stereoscopic displays" (2015), 7.4.2. Parallel lines get the last point's distance.
         """
         (center0, normal0), (center1, normal1) = (
-            view.eye(pupil) for view, pupil in zip(self._views, pupils, strict=True)
+            view.eye(pupil) for view, pupil in zip(self.views, pupils, strict=True)
         )
         middle, ahead = (center0 + center1) / 2, (normal0 + normal1) / 2
         upright = np.cross(ahead, center1 - center0)
@@ -88,8 +88,15 @@ class MonocularModel:
 
     def __init__(self, camera: Camera | None, pose: Any, distance: float = FIRST_DISTANCE_MM) -> None:
         self._camera, self._view, self._distance = camera, _View(pose), float(distance)
-        self.both: BinocularModel | None = None
-        """If there is one, the eye is taken to look as far as both last did; else as far as its own distance."""
+        self._both: BinocularModel | None = None
+
+    def look_as_far_as(self, both: BinocularModel) -> None:
+        """Take the eye to look as far as both last did, if it stands where ``both`` has it; else at its own distance.
+
+        An eye that was fitted alone, to targets at one distance, is off by many degrees at another.
+        """
+        if any(np.array_equal(self._view.matrix, view.matrix) for view in both.views):
+            self._both = both
 
     @property
     def params(self) -> dict[str, Any]:
@@ -99,7 +106,7 @@ class MonocularModel:
     def map(self, pupils: Sequence[Datum]) -> dict[str, Any]:
         """Return eye and point of gaze."""
         center, normal = self._view.eye(pupils[0])
-        point = center + normal * (self.both.last_distance if self.both else self._distance)
+        point = center + normal * (self._both.last_distance if self._both else self._distance)
         if point[2] < 0:
             point = -point
         return {
@@ -124,15 +131,31 @@ class Gazer3D(Gazer):
         both = models.get("01")
         for model in models.values():
             if isinstance(model, MonocularModel) and isinstance(both, BinocularModel):
-                model.both = both
+                model.look_as_far_as(both)
+
+    def _fit_models(self, matches: CalibrationMatches) -> dict[Eyes, Model]:
+        """Fit both eyes; one eye by itself only if the other has no data (Pupil Core always fits each for itself)."""
+        if not matches.binocular:
+            return super()._fit_models(matches)
+        right, left = self._fit_poses(matches.binocular)
+        return {
+            "01": BinocularModel(self.camera, right, left),
+            "0": MonocularModel(self.camera, right),
+            "1": MonocularModel(self.camera, left),
+        }
+
+    def _fit_poses(self, matches: Sequence[tuple[Datum, ...]]) -> list[Floats]:
+        """Return the poses (4, 4) of both eye cameras in the world camera's frame."""
+        return _fit_binocular(self._looked_at(matches), matches)
 
     def _fit_model(self, eyes: Eyes, matches: Sequence[tuple[Datum, ...]]) -> Model:
+        return MonocularModel(self.camera, _fit_monocular(self._looked_at(matches), matches, EYE_PLACES_MM[int(eyes)]))
+
+    def _looked_at(self, matches: Sequence[tuple[Datum, ...]]) -> Floats:
+        """Return the directions (N, 3) of the references."""
         if self.camera is None:
             raise ValueError("a 3D gazer is fitted with the world camera's intrinsics")
-        refs = self.camera.unproject([match[0]["screen_pos"] for match in matches])
-        if eyes == "01":
-            return BinocularModel(self.camera, *_fit_binocular(refs, matches))
-        return MonocularModel(self.camera, _fit_monocular(refs, matches, EYE_PLACES_MM[int(eyes)]))
+        return self.camera.unproject([match[0]["screen_pos"] for match in matches])
 
     def _load_model(self, eyes: Eyes, params: Mapping[str, Any]) -> Model:
         if eyes == "01":

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from gazed_plugins.gaze.bundle import Adjusted, SphericalCamera, adjust, fit_rotation
 from gazed_plugins.gaze.camera import Camera
 from gazed_plugins.gaze.gazer import NO_DATA, NOT_CONVERGED, Eyes, Model, failure
-from gazed_plugins.gaze.gazer3d import LARGEST_COST, BinocularModel, Gazer3D, MonocularModel, eye_camera_pose, normals
+from gazed_plugins.gaze.gazer3d import LARGEST_COST, Gazer3D, eye_camera_pose, normals
 from gazed_plugins.gaze.matching import CalibrationMatches, Datum
 
 __all__ = ["GazerHMD3D"]
@@ -38,12 +38,7 @@ class GazerHMD3D(Gazer3D):
     def _fit_models(self, matches: CalibrationMatches) -> dict[Eyes, Model]:
         if not matches.binocular:
             raise failure(NO_DATA)
-        poses = self._fit_poses(matches.binocular)
-        return {
-            "01": BinocularModel(self.camera, *poses),
-            "0": MonocularModel(self.camera, poses[0]),
-            "1": MonocularModel(self.camera, poses[1]),
-        }
+        return super()._fit_models(matches)
 
     def _fit_poses(self, matches: Sequence[tuple[Datum, ...]]) -> list[Floats]:
         """Return the poses (4, 4) of both eye cameras in the display's frame."""
