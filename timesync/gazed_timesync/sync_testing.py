@@ -126,6 +126,24 @@ class Figures(NamedTuple):
     backwards: int
     """How often Pupil time ran backwards without a jump announced."""
 
+    @classmethod
+    def of(cls, seen: Sequence[tuple[float, float, float, int]], begin_s: float, backwards: int) -> Figures:
+        """Sum up what was seen of a clock: true time, error and stated bound in seconds, and number of steps."""
+        rows: NDArray[np.float64] = np.array(seen).reshape(-1, 4)
+        late = rows[rows[:, 0] >= begin_s]
+        error = np.abs(late[:, 1]) * 1e6 if len(late) else np.array([np.inf])
+        wrong = np.flatnonzero(np.abs(rows[:, 1]) >= 250e-6)
+        good = 0 if not len(wrong) else int(wrong[-1]) + 1
+        return cls(
+            median_us=float(np.median(error)),
+            p95_us=float(np.percentile(error, 95)),
+            worst_us=float(error.max()),
+            first_clock_s=float(rows[0, 0]) if len(rows) else np.inf,
+            below_250us_s=float(rows[good, 0]) if good < len(rows) else np.inf,
+            inside_bound=float(np.mean(np.abs(rows[:, 1]) <= rows[:, 2])) if len(rows) else 0.0,
+            backwards=backwards,
+        )
+
 
 class _Sampler:
     """Looks at a clock every ``every_s`` of true time, as somebody who reads it would."""
@@ -141,22 +159,6 @@ class _Sampler:
             if seen is not None:
                 self.rows.append((self._next_s, *seen))
             self._next_s += self._every_s
-
-    def figures(self, begin_s: float, backwards: int) -> Figures:
-        rows: NDArray[np.float64] = np.array(self.rows).reshape(-1, 4)
-        late = rows[rows[:, 0] >= begin_s]
-        error = np.abs(late[:, 1]) * 1e6 if len(late) else np.array([np.inf])
-        wrong = np.flatnonzero(np.abs(rows[:, 1]) >= 250e-6)
-        good = 0 if not len(wrong) else int(wrong[-1]) + 1
-        return Figures(
-            median_us=float(np.median(error)),
-            p95_us=float(np.percentile(error, 95)),
-            worst_us=float(error.max()),
-            first_clock_s=float(rows[0, 0]) if len(rows) else np.inf,
-            below_250us_s=float(rows[good, 0]) if good < len(rows) else np.inf,
-            inside_bound=float(np.mean(np.abs(rows[:, 1]) <= rows[:, 2])) if len(rows) else 0.0,
-            backwards=backwards,
-        )
 
 
 class SimulatedSync:
@@ -202,7 +204,7 @@ class SimulatedSync:
 
     def figures(self, begin_s: float = 10.0) -> Figures:
         """Return how it did from ``begin_s`` on."""
-        return self._sampler.figures(begin_s, self._backwards)
+        return Figures.of(self._sampler.rows, begin_s, self._backwards)
 
     def errors(self) -> NDArray[np.float64]:
         """Return what was seen of the clock, shape ``(n, 3)``: true time, error and stated bound, in seconds."""
@@ -292,7 +294,7 @@ class SimulatedPeer:
 
     def figures(self, begin_s: float = 10.0) -> Figures:
         """Return how it did from ``begin_s`` on; its bound is the jitter that it reports."""
-        return self._sampler.figures(begin_s, self._backwards)
+        return Figures.of(self._sampler.rows, begin_s, self._backwards)
 
     def _shown(self, true_s: float) -> float:
         return self.world.host_at(true_s) / 1e9 + (self._base_s or 0.0)
