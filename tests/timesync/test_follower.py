@@ -109,6 +109,29 @@ def test_a_leader_that_comes_late_and_comes_back_is_found():
         assert clock.steps == 1
 
 
+@pytest.mark.parametrize("ports", [(70000, None), (0, None), (None, -1)])
+def test_what_is_no_port_is_refused(ports):
+    with pytest.raises(ClockError, match="no port"):
+        Follower(Discipline(LocalClock()), "127.0.0.1", ports[0], udp_port=ports[1])
+
+
+def test_a_name_that_is_none_is_as_a_leader_that_does_not_answer():
+    with Follower(Discipline(LocalClock()), "a..b", 5) as follower:
+        assert not follower.wait_for(SyncState.LOCKED, timeout_s=0.15)
+        follower.check()
+    with pytest.raises(ClockError, match="ended"):
+        follower.check()
+
+
+def test_a_time_set_while_following_holds_until_the_next_answers():
+    leads, clock = ahead(5000.0), LocalClock()
+    with Leader(leads) as leader, Follower(Discipline(clock), "127.0.0.1", leader.port) as follower:
+        assert follower.wait_for(SyncState.LOCKED, timeout_s=5)
+        clock.jump_to(PupilTime(77.0))
+        until(lambda: clock.steps == 3)
+        assert difference(clock, leads) < 0.05
+
+
 class Strange:
     """A leader that answers each request with what it was given, or not at all, and closes after some."""
 

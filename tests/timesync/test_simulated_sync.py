@@ -7,8 +7,9 @@ from statistics import median
 import numpy as np
 import pytest
 
-from gazed_timesync import HostNs, SyncState
+from gazed_timesync import Discipline, HostNs, LocalClock, SyncState
 from gazed_timesync.estimator import Estimator
+from gazed_timesync.exchange import MAX_LEADER_S
 from gazed_timesync.sync_testing import (
     Course,
     Figures,
@@ -201,6 +202,40 @@ def test_pupil_time_is_read_forwards_only():
             assert (np.diff(shown) >= 0).all()
         reads += len(shown)
     assert reads >= 500_000
+
+
+def test_a_leader_that_answers_late_or_steps_and_is_gone_is_locked_to_when_it_answers():
+    sync = followed("wired", until=4.0, away=[(0.0, 5.0), (30.4, 40.0)], steps=[(30.2, 3.0)])
+    assert sync.discipline.state is SyncState.UNSYNCED
+    sync.run(25.0)
+    assert sync.discipline.state is SyncState.LOCKED
+    sync.run(45.0)
+    assert sync.discipline.state is SyncState.LOCKED
+    assert abs(sync.errors()[-1, 1]) < 250e-6
+
+
+def test_a_clock_that_nobody_steers_any_more_keeps_the_rate_of_the_leader_and_no_slew():
+    sync = followed("wired", 20.0, until=31.0, steps=[(30.2, -9e-3)])
+    assert sync.clock.rate < -400e-6
+    sync.discipline.stop(sync.world.host())
+    assert sync.discipline.state is SyncState.HOLDOVER
+    assert sync.clock.rate == pytest.approx(-20e-6, abs=2e-6)
+    sync.discipline.follow("another", sync.world.host())
+    sync.discipline.lead("itself", sync.world.host())
+    assert sync.clock.rate == pytest.approx(-20e-6, abs=2e-6)
+
+
+def test_a_slew_that_a_killed_process_left_in_the_clock_goes_on_no_longer():
+    clock = LocalClock()
+    clock.set_rate(4e-3)
+    Discipline(clock).lead("itself", HostNs(0))
+    assert clock.rate == 0.0
+
+
+def test_a_leader_at_the_end_of_time_is_borne():
+    sync = followed("wired", until=20.0, ahead_s=MAX_LEADER_S - 10)
+    assert sync.clock.steps == 1
+    assert abs(sync.errors()[150, 1]) < 1e-3
 
 
 def test_a_window_around_an_instant_is_nearer_than_what_was_known_then():

@@ -116,7 +116,10 @@ class DatagramAsking(_Connected):
             try:
                 if received - question.sent_ns > _DATAGRAM_TIMEOUT_S * 1e9:
                     raise TimeoutError("the leader sends anything but answers")
-                answer = Answer.unpack(connected.recv(PROBE_BYTES + 1))
+                datagram = connected.recv(PROBE_BYTES + 1)
+                if not datagram:
+                    raise ConnectionError("the socket was shut, or the leader sends nothing")
+                answer = Answer.unpack(datagram)
             except TimeoutError:
                 self._lost += 1
                 if self._lost >= (_LOST_AT_FIRST if self._steps is None else _LOST_IN_A_ROW):
@@ -136,7 +139,10 @@ class DatagramAsking(_Connected):
 
 
 def _connect_stream(host: str, port: int) -> socket.socket:
-    connected = socket.create_connection((host, port), _STREAM_TIMEOUT_S)
+    try:
+        connected = socket.create_connection((host, port), _STREAM_TIMEOUT_S)
+    except UnicodeError as error:
+        raise _no_name(host) from error
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connected
 
@@ -146,7 +152,14 @@ def _connect_datagrams(host: str, port: int) -> socket.socket:
     connected.settimeout(_DATAGRAM_TIMEOUT_S)
     try:
         connected.connect((host, port))
+    except UnicodeError as error:
+        connected.close()
+        raise _no_name(host) from error
     except OSError:
         connected.close()
         raise
     return connected
+
+
+def _no_name(host: str) -> OSError:
+    return OSError(f"{host!r} is no name of a host")

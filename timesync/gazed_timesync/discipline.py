@@ -82,7 +82,7 @@ class SyncStatus:
 class Discipline:
     """Keeps a clock to a leader's, by the exchanges with it.
 
-    One thread calls ``follow``, ``update``, ``tick`` and ``lead``; ``status`` and ``bound`` may be asked from any.
+    One thread at a time calls what steers; ``status`` and ``bound`` may be asked from any.
     """
 
     def __init__(self, clock: AdjustableClock) -> None:
@@ -91,6 +91,8 @@ class Discipline:
         self._leader = ""
         self._estimator = Estimator()
         self._estimate: Estimate | None = None
+        # What a clock runs at that nobody steers; a slew that was left in it would carry it away.
+        self._skew = 0.0
         self._fresh = True
         self._refused = False
         self._events: list[SyncEvent] = []
@@ -111,7 +113,8 @@ class Discipline:
         return self._estimate
 
     def follow(self, leader: str, now: HostNs, skew: float = 0.0, skew_sd: float = SKEW_SD) -> list[SyncEvent]:
-        """Go by another leader from now on; until its first answers are in, the clock runs on as it does."""
+        """Go by another leader from now on; until its first answers are in, the clock runs at the last one's rate."""
+        self._coast()
         self._leader, self._fresh, self._refused = leader, True, False
         self._estimator, self._estimate = Estimator(skew, skew_sd), None
         self._to(SyncState.ACQUIRING, now)
@@ -119,10 +122,15 @@ class Discipline:
 
     def lead(self, name: str, now: HostNs) -> list[SyncEvent]:
         """Be the leader: the timeline is carried on, at the rate of the leader before."""
-        if self._estimate is not None:
-            self._set_rate(self._estimate.skew)
+        self._coast()
         self._leader, self._estimate = name, None
         self._to(SyncState.LEADER, now)
+        return self._take_events()
+
+    def stop(self, now: HostNs) -> list[SyncEvent]:
+        """Steer no longer: the clock runs on at the leader's rate."""
+        self._coast()
+        self._lose_leader(now)
         return self._take_events()
 
     def update(self, exchanges: Iterable[Exchange], now: HostNs) -> list[SyncEvent]:
@@ -134,8 +142,8 @@ class Discipline:
         for broken in self._estimator.take_breaks():
             self._broken(broken, now)
         if estimate is not None:
-            self._estimate = estimate
-            if taken and self._state is SyncState.HOLDOVER:
+            self._estimate, self._skew = estimate, estimate.skew
+            if taken and self._state in (SyncState.HOLDOVER, SyncState.UNSYNCED):
                 self._to(SyncState.ACQUIRING, now)
             self._steer(estimate, now)
         return self._take_events()
@@ -152,8 +160,8 @@ class Discipline:
             now: the host time.
             answering: whether the leader is still thought to be there. If not, the clock is held over at its skew.
         """
-        if not answering and self._state in (SyncState.ACQUIRING, SyncState.LOCKED):
-            self._to(SyncState.HOLDOVER if self._estimate is not None else SyncState.UNSYNCED, now)
+        if not answering:
+            self._lose_leader(now)
         if self._estimate is not None:
             self._steer(self._estimate, now)
         return self._take_events()
@@ -169,7 +177,8 @@ class Discipline:
             return SyncStatus(state, self._leader, 0.0, 0.0, 0.0, 0.0, 0)
         if estimate is None:
             return SyncStatus(state, self._leader, math.inf, 0.0, math.inf, math.inf, 0)
-        pending = (estimate.pupil_ns_at(host) - self.clock.segment.pupil_ns_at(host)) / 1e9
+        # As it is shown: what the newest segment makes good begins a moment later.
+        pending = (estimate.pupil_ns_at(host) - round(self.clock.to_pupil(host) * 1e9)) / 1e9
         return SyncStatus(
             state=state,
             leader=self._leader,
@@ -184,7 +193,7 @@ class Discipline:
         self._tell(broken, now)
         if broken == "leader-stepped" and self._estimate is not None:
             # Nothing is known of the offset until the next estimate.
-            self._set_rate(self._estimate.skew)
+            self._coast()
             self._estimate = None
             self._to(SyncState.ACQUIRING, now)
 
@@ -227,6 +236,13 @@ class Discipline:
 
     def _off(self, estimate: Estimate, now: HostNs) -> float:
         return (estimate.pupil_ns_at(now) - self.clock.segment.pupil_ns_at(now)) / 1e9
+
+    def _coast(self) -> None:
+        self._set_rate(self._skew)
+
+    def _lose_leader(self, now: HostNs) -> None:
+        if self._state in (SyncState.ACQUIRING, SyncState.LOCKED):
+            self._to(SyncState.UNSYNCED if self._estimate is None else SyncState.HOLDOVER, now)
 
     def _set_rate(self, rate: float) -> None:
         if abs(rate - self.clock.segment.rate) <= _SAME_RATE:

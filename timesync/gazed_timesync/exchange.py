@@ -11,8 +11,8 @@ from gazed_timesync.errors import ClockError
 
 __all__ = ["MAX_LEADER_S", "Exchange", "pack_exchanges", "unpack_exchanges"]
 
-MAX_LEADER_S = 9e9
-"""A leader's time beyond this, in seconds either way, is no time."""
+MAX_LEADER_S = 8e9
+"""A leader's time beyond this, in seconds either way, is no time; clocks that follow one can be set to 9e9."""
 _PACKED = struct.Struct("<qddq")
 # A leader cannot hold a question for longer than it was under way, apart from the rates of the two clocks.
 _RATE, _RESOLUTION_S = 1e-2, 2e-6

@@ -19,6 +19,7 @@ __all__ = ["Follower"]
 
 _GONE_S = 3.0
 _RETRY_S, _RETRY_MOST_S = 0.1, 2.0
+_LONGEST_BURST_NS = 500_000_000
 
 
 def _ignore(_: object) -> None:
@@ -54,10 +55,7 @@ class Follower:
         on_events: called with what happened, as above.
 
     Raises:
-        ClockError: no port is given.
-
-    Raises:
-        ClockError: there is neither ``port`` nor ``udp_port``.
+        ClockError: there is neither ``port`` nor ``udp_port``, or one of them is none.
     """
 
     def __init__(
@@ -74,6 +72,9 @@ class Follower:
         on_events: Callable[[Sequence[SyncEvent]], None] = _ignore,
     ) -> None:
         self.discipline = discipline
+        for each in (port, udp_port):
+            if each is not None and not 0 < each < 65536:
+                raise ClockError(f"leader {name or host}: there is no port {each!r}", hint="ports are 1 to 65535")
         self._asking: list[Asking] = []
         if udp_port is not None:
             self._asking.append(DatagramAsking(host, udp_port, self._leader_stepped))
@@ -100,6 +101,15 @@ class Follower:
         """Wait until the clock is in one of these states; tell whether it came to it in time."""
         with self._changed:
             return self._changed.wait_for(lambda: self.discipline.state in states, timeout_s)
+
+    def check(self) -> None:
+        """Make sure that it still follows.
+
+        Raises:
+            ClockError: it has ended.
+        """
+        if not self._thread.is_alive():
+            raise ClockError(f"following {self.discipline.leader} has ended", hint="was it closed? or see the log")
 
     def close(self) -> None:
         """Stop following; the clock runs on at the leader's rate. Closing twice is fine."""
@@ -134,13 +144,15 @@ class Follower:
         finally:
             for asking in self._asking:
                 asking.close()
-            self._tell(self.discipline.tick(host_now(), answering=False))
+            self._tell(self.discipline.stop(host_now()))
 
     def _make(self, exchanges: int) -> None:
         """Make a burst of exchanges, and let the clock be steered by those that there are."""
+        end = host_now() + _LONGEST_BURST_NS
         try:
             for _ in range(exchanges):
-                if self._closing.is_set():
+                # A clock that is being slewed must be steered again soon, however slow the leader.
+                if self._closing.is_set() or host_now() > end:
                     return
                 exchange = self._asking[0].ask()
                 if exchange is not None:
