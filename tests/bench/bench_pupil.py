@@ -129,6 +129,13 @@ def speed(size: int) -> dict[str, dict[str, float]]:
     return result
 
 
+def spread(name: str, errors: NDArray[np.float64]) -> dict[str, float]:
+    """Return median and 95th percentile; nothing if no frame was like that."""
+    if not len(errors):
+        return {}
+    return {name: float(np.median(errors)), f"{name} p95": float(np.percentile(errors, 95))}
+
+
 def truthful(stream: str, seed: int, size: int, seconds: float, **kind: float) -> dict[str, float]:
     """Return errors against the truth of one wearer's eye."""
     jpegs, truth = footage(stream, seed, size, seconds, **kind)
@@ -140,7 +147,7 @@ def truthful(stream: str, seed: int, size: int, seconds: float, **kind: float) -
     clean, hidden = visible > SHOWN, visible < 0.5
     opened, closed = lids == lids.max(), lids == 0
     px = np.hypot(center[:, 0] - truth["cx"], center[:, 1] - truth["cy"])[clean]
-    result = {"center px": float(np.median(px)), "center px p95": float(np.percentile(px, 95))}
+    result = spread("center px", px)
     for name in ("bare", "gate", "oracle"):
         one = detector(stream, size, gate=name != "bare")
         one._engine_2d = Replay(flat)
@@ -152,10 +159,8 @@ def truthful(stream: str, seed: int, size: int, seconds: float, **kind: float) -
         angle = np.degrees(np.arccos(np.clip((normal * truth["gaze"]).sum(1), -1, 1)))
         good = opened & (sure >= 0.6)
         before, after = angle[good & (t > 1) & (t < t[np.argmax(~opened)])], angle[good & (t > 5)]
+        result |= spread(f"gaze before {name}", before) | spread(f"gaze after {name}", after)
         result |= {
-            f"gaze before {name}": float(np.median(before)) if len(before) else math.nan,
-            f"gaze after {name}": float(np.median(after)) if len(after) else math.nan,
-            f"gaze after p95 {name}": float(np.percentile(after, 95)) if len(after) else math.nan,
             f"closed < 0.5 2d {name}": float((sure_2d[closed] < 0.5).mean()),
             f"closed < 0.5 3d {name}": float((sure[closed] < 0.5).mean()),
             f"hidden >= 0.6 2d {name}": float((sure_2d[hidden] >= 0.6).mean()),
@@ -170,7 +175,9 @@ def table(kinds: dict[str, dict[str, float]], seeds: int, size: int, seconds: fl
     found: dict[str, Any] = {}
     for name, kind in kinds.items():
         each = [truthful("eye0" if seed % 2 else "eye1", seed, size, seconds, **kind) for seed in range(1, seeds + 1)]
-        median = {figure: float(np.nanmedian([one[figure] for one in each])) for figure in each[0]}
+        median = {
+            figure: float(np.median([one[figure] for one in each if figure in one])) for figure in set().union(*each)
+        }
         found[name] = {"median": median, "each": each}
     return found
 
@@ -194,8 +201,9 @@ def show(found: dict[str, Any]) -> None:
     """Print medians, and gaze after blinks with the gate of each seed."""
     print(f"{'median over seeds':18}", *(f"{head:>9}" for head in COLUMNS.values()), "  aft gate of each seed")
     for name, figures in found.items():
-        each = " ".join(f"{one['gaze after gate']:.2f}" for one in figures["each"])
-        print(f"{name:18}", *(f"{figures['median'][figure]:9.3f}" for figure in COLUMNS), " ", each)
+        row = [figures["median"].get(figure, math.nan) for figure in COLUMNS]
+        each = " ".join(f"{one.get('gaze after gate', math.nan):.2f}" for one in figures["each"])
+        print(f"{name:18}", *(f"{figure:9.3f}" for figure in row), " ", each)
 
 
 def main() -> None:
