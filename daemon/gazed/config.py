@@ -89,10 +89,14 @@ class GazeConfig(msgspec.Struct, frozen=True):
 
 
 class PluginsConfig(msgspec.Struct, frozen=True):
-    """``[plugins]``: the plugins that may be started, and those of them that run from the start."""
+    """``[plugins]``: the plugins that may be started, and those of them that run from the start.
+
+    ``arguments`` of a plugin are those that it is started with, by its name; each plugin checks its own.
+    """
 
     enabled: tuple[str, ...]
     start: tuple[str, ...]
+    arguments: dict[str, dict[str, Any]]
 
 
 class FramePublishingConfig(msgspec.Struct, frozen=True):
@@ -234,6 +238,9 @@ def _check_table(table: Mapping[str, Any], kind: type[msgspec.Struct], path: tup
             )
         if key == "streams":
             _check_streams(value, label)
+        elif where == ("plugins", "arguments"):
+            for name, arguments in _as_table(value, where, label).items():
+                _as_table(arguments, (*where, name), label)
         elif isinstance(hints[key], type) and issubclass(hints[key], msgspec.Struct):
             _check_table(_as_table(value, where, label), hints[key], where, label)
         else:
@@ -288,11 +295,14 @@ def _settled(config: Config) -> Config:
             f"recorder.warn_mb is {config.recorder.warn_mb}: wanted at least recorder.floor_mb = "
             f"{config.recorder.floor_mb}"
         )
-    refused = [name for name in config.plugins.start if name not in config.plugins.enabled]
-    if refused:
-        raise ConfigError(
-            f"plugins.start: {refused[0]} is not one of plugins.enabled", hint="add it there, too: what may be started"
-        )
+    for key, names in (("start", config.plugins.start), ("arguments", config.plugins.arguments)):
+        for name in names:
+            if name not in config.plugins.enabled:
+                near = _nearest(name, list(config.plugins.enabled))
+                raise ConfigError(
+                    f"plugins.{key}: {name} is not one of plugins.enabled{near}",
+                    hint="add it there, too: what may be started",
+                )
     if not config.enabled_streams:
         raise ConfigError("streams: all are disabled; wanted at least one with enabled = true")
     root = str(_absolute(config.recorder.root))

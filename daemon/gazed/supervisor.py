@@ -268,7 +268,8 @@ class Supervisor:
             _log.error("start_plugin: %r is not one of the enabled plugins: %s", name, ", ".join(sorted(allowed)))
             return
         try:
-            text = json.dumps(arguments if isinstance(arguments, Mapping) else {})
+            given = arguments if isinstance(arguments, Mapping) else {}
+            text = json.dumps({**self._config.plugins.arguments.get(name, {}), **given})
         except (TypeError, ValueError) as error:
             _log.error("start_plugin: the arguments of %s are no JSON: %s", name, error)
             return

@@ -203,6 +203,8 @@ def main(argv: list[str]) -> None:
             wait = zmq.Poller()
             wait.register(host.socket, zmq.POLLIN)
             wait.register(child.wake_fd, zmq.POLLIN)
+            # Who cannot begin, as for want of a port, is not ready.
+            host.stats()
             child.ready()
             gc.collect()
             gc.freeze()

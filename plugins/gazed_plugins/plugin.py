@@ -85,6 +85,9 @@ class Plugin(Protocol):
     def __init__(self, context: PluginContext, args: Mapping[str, Any]) -> None:
         """Take the arguments of ``start_plugin`` or of the configuration.
 
+        Opens no connection of its own yet: arguments are also tried while no daemon runs, with a context that keeps
+        what is said.
+
         Raises:
             PluginArgument: an argument is unknown or out of range.
             GazedError: what an argument names cannot be used.

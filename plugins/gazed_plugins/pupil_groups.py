@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -60,12 +61,13 @@ class PupilGroups:
             raise PluginArgument(f"Pupil_Groups: interfaces is a list of names, got {shown(interfaces)}")
         self._interfaces: list[str] = interfaces
         self._sent = self._received = self._refused = self._overrun = 0
-        self._node = self._join()
-
-    def _join(self) -> ZreNode:
         self._members: dict[UUID, ZrePeer] = {}
         self._events: deque[ZreEvent] = deque()
         self._came = self._done = 0
+
+    @cached_property
+    def _node(self) -> ZreNode:
+        """This member, who joins when it is first needed."""
         node = ZreNode(
             self._name,
             self._hear,
@@ -105,7 +107,6 @@ class PupilGroups:
         else:
             self._group = name
         self._context.remember({"name": self._name, "active_group": self._group})
-        self._node = self._join()
 
     def _send(self, payload: Mapping[str, Any]) -> None:
         target = payload.get("remote_notify")
@@ -170,13 +171,18 @@ class PupilGroups:
         return {"members": members, **counts}
 
     def _leave(self) -> None:
-        self._node.close()
+        self.close()
+        vars(self).pop("_node", None)
         for peer in self._members.values():
             self._tell("member_left", peer)
+        self._members.clear()
+        self._events.clear()
+        self._came = self._done = 0
 
     def close(self) -> None:
         """Leave the group."""
-        self._node.close()
+        if "_node" in vars(self):
+            self._node.close()
 
 
 def _uuid(target: object) -> UUID:

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property, partial
 from typing import Any
 from uuid import UUID
 
@@ -27,6 +28,14 @@ _STATUS_S = 1.0
 _MOST_WAITING = 10_000
 _SWITCHES = {"may_lead": True, "compensate_pupil_followers": False}
 _LONGEST_NAME = 100
+_SAID = {
+    "state": "%(state)s, leader: %(leader)s",
+    "first": "the clock of %(leader)s is %(size)+.6f s from this one",
+    "stepped": "the clock jumped by %(size)+.6f s, to that of %(leader)s",
+    "leader-stepped": "the clock of %(leader)s jumped",
+    "rate-bent": "the clock of %(leader)s, or this machine's, runs at another rate",
+    "refused": "the clock of %(leader)s is %(size)+.6f s from this one, which will not jump while a recording runs",
+}
 _log = logging.getLogger(__name__)
 
 
@@ -63,7 +72,8 @@ class TimeSync:
         self._exchanges: deque[tuple[UUID, Sequence[Exchange]]] = deque(maxlen=_MOST_WAITING)
         self._stepped = self._asked = 0
         self._status_at = 0.0
-        self._node = TimeSyncNode(
+        self._make_node = partial(
+            TimeSyncNode,
             context.clock,
             group=context.remembered().get("group") or _text(args, "sync_group_prefix", "default"),
             name=_text(args, "node_name", ""),
@@ -74,7 +84,13 @@ class TimeSync:
             on_events=self._events.extend,
             on_exchanges=lambda leader, exchanges: self._exchanges.append((leader, exchanges)),
         )
-        self._node.start()
+
+    @cached_property
+    def _node(self) -> TimeSyncNode:
+        """The participant, who begins when it is first needed."""
+        node = self._make_node()
+        node.start()
+        return node
 
     def on_message(self, message: Message) -> None:
         """Go over to another group."""
@@ -104,9 +120,13 @@ class TimeSync:
 
     def _tell(self, event: SyncEvent) -> None:
         self._stepped += event.kind == "stepped"
+        leader = self._node.status().leader
+        level = logging.WARNING if event.kind == "refused" else logging.INFO
+        said = {"state": event.state.value, "leader": leader or "none", "size": event.size_s}
+        _log.log(level, _SAID[event.kind], said)
         fields = {"state": event.state.value, "size_s": event.size_s, "host_ns": event.host}
         subject = f"timesync.{event.kind.replace('-', '_')}"
-        self._context.notify({"subject": subject, "leader": self._node.status().leader, "record": True, **fields})
+        self._context.notify({"subject": subject, "leader": leader, "record": True, **fields})
 
     def _status(self) -> dict[str, Any]:
         status = self._node.status()
@@ -121,7 +141,8 @@ class TimeSync:
 
     def close(self) -> None:
         """Leave the group."""
-        self._node.close()
+        if "_node" in vars(self):
+            self._node.close()
 
 
 def _text(values: Mapping[str, Any], name: str, default: str) -> str:

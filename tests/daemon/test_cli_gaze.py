@@ -200,6 +200,25 @@ def test_a_mapper_that_has_only_just_begun_has_nothing_to_tell() -> None:
     assert not any("gaze" in str(line) for line in view.renderables)
 
 
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [
+        ({"per_s": 0.0}, None),
+        ({"state": "UNSYNCED", "leader": "", "participants": 0}, "UNSYNCED, leader: none    others: 0"),
+        (
+            {"state": "LOCKED", "leader": "lab", "participants": 1, "offset_s": -2e-6, "bound_s": 1.23e-5},
+            "LOCKED, leader: lab    to go: -2.0 us  within: 12.3 us    others: 1",
+        ),
+        ({"state": "LEADER", "leader": "me", "participants": 2, "offset_s": 0, "bound_s": 0}, "LEADER    others: 2"),
+    ],
+)
+def test_the_status_tells_how_the_clock_is_kept(told: dict[str, Any], wanted: str | None) -> None:
+    status = {"recording": None, "time": 1.0, "listen": "", "streams": {}, "processes": {}, "free_gb": 9.0}
+    status |= {"gb_per_hour": None, "plugins": {"Time_Sync": told}}
+    lines = [str(line) for line in _status_view(status).renderables if "time sync" in str(line)]
+    assert lines == ([f"time sync: {wanted}"] if wanted else [])
+
+
 def test_without_a_screen_there_is_no_window(daemon: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)

@@ -94,6 +94,9 @@ def test_refusals_name_file_key_and_remedy(tmp_path, text, wanted):
         ({"recorder": {"root": "a\0b"}}, "wanted a folder"),
         ({"recorder": {"session_name": "\udcff"}}, "wanted text in UTF-8"),
         ({"plugins": {"start": ["Blink"]}}, "plugins.start: Blink is not one of plugins.enabled"),
+        ({"plugins": {"arguments": {"Time_Sync": {}}}}, "plugins.arguments: Time_Sync is not one of plugins.enabled"),
+        ({"plugins": {"arguments": {"Time_Sync": 3}}}, "plugins.arguments.Time_Sync: wanted a table, found 3"),
+        ({"plugins": {"arguments": [1]}}, r"plugins.arguments: wanted a table, found \[1\]"),
         ({"streams": {name: {"enabled": False} for name in ("world", "eye0", "eye1")}}, "all are disabled"),
     ],
 )

@@ -77,13 +77,15 @@ def show(as_json: bool, **chosen: Any) -> None:
 @config_options
 @json_option
 def check(as_json: bool, **chosen: Any) -> None:
-    """Check every key, the options of every camera, and whether the detectors asked for are installed."""
+    """Check every key, the options of every camera and plugin, and whether the detectors asked for are installed."""
     from gazed.analysis import check_analysis
+    from gazed.plugin_check import check_plugins
     from gazed.sources import check_sources
 
     effective = read_config(**chosen)
     check_sources(effective)
     check_analysis(effective)
+    check_plugins(effective)
     if as_json:
         emit_json({"ok": True, "streams": list(effective.enabled_streams)})
     else:

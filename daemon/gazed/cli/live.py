@@ -134,7 +134,20 @@ def _status_view(current: dict[str, Any]) -> Group:
     gaze = current["plugins"].get("gaze")
     # One that has only just begun has not told anything yet.
     told = [_gaze_line(gaze)] if gaze and "gazer" in gaze else []
+    sync = current["plugins"].get("Time_Sync")
+    told += [_sync_line(sync)] if sync and "state" in sync else []
     return Group(escape(head), room, *map(escape, told), streams, *map(escape, reasons), processes)
+
+
+def _sync_line(sync: dict[str, Any]) -> str:
+    parts = [sync["state"]]
+    if sync["state"] != "LEADER":
+        parts = [f"{sync['state']}, leader: {sync['leader'] or 'none'}"]
+        # Without an answer of the leader neither is known.
+        if "bound_s" in sync:
+            parts.append(f"to go: {sync['offset_s'] * 1e6:+.1f} us  within: {sync['bound_s'] * 1e6:.1f} us")
+    parts.append(f"others: {sync['participants']}")
+    return f"time sync: {'    '.join(parts)}"
 
 
 def _gaze_line(gaze: dict[str, Any]) -> str:

@@ -32,12 +32,14 @@ def run(until_eof: bool, **chosen: Any) -> None:
 
     from gazed.analysis import check_analysis
     from gazed.doctor import require_extra
+    from gazed.plugin_check import check_plugins
     from gazed.ports import check_ports
     from gazed.supervisor import Supervisor
 
     require_extra("daemon")
     effective = read_config(**chosen)
     check_analysis(effective)
+    check_plugins(effective)
     check_ports(effective.daemon)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-8s %(name)s: %(message)s")
     _look_for_devices(effective)

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
+from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -90,11 +91,13 @@ def _line(node: TimeSyncNode, as_json: bool) -> None:
     if as_json:
         emit_json(fields)
         return
-    state, leader = fields["state"], fields["leader"] or "nobody"
-    click.echo(
-        f"{state:9} {leader}  to go {fields['offset_s'] * 1e6:+.1f} us  skew {fields['skew_ppm']:+.2f} ppm  "
-        f"within {fields['bound_s'] * 1e6:.1f} us  (sigma {fields['sigma_s'] * 1e6:.1f} us)"
-    )
+    line = f"{fields['state']:9} {fields['leader'] or 'nobody'}"
+    if isfinite(fields["bound_s"]):
+        line += (
+            f"  to go {fields['offset_s'] * 1e6:+.1f} us  skew {fields['skew_ppm']:+.2f} ppm  "
+            f"within {fields['bound_s'] * 1e6:.1f} us  (sigma {fields['sigma_s'] * 1e6:.1f} us)"
+        )
+    click.echo(line)
 
 
 def _board(node: TimeSyncNode, as_json: bool) -> None:
