@@ -42,7 +42,7 @@ class ClockLog:
             for segment in self._clock.segments(after=self._number):
                 fields = segment._asdict()
                 found.append({"topic": SEGMENT, "host_ns": fields.pop("host"), **fields})
-            self._number = self._clock.segment.number
+                self._number = segment.number
         if now >= self._pair_at:
             self._pair_at = HostNs(now + _PAIR_NS)
             pair = read_clock_pair()

@@ -6,6 +6,7 @@ import msgpack
 import numpy as np
 import pytest
 
+from gazed_bus.rundir import RunDir
 from gazed_recorder.clock_log import ClockLog
 from gazed_recorder.datalog import DatumLog
 from gazed_recorder.errors import DamagedFile, NotARecording
@@ -66,6 +67,19 @@ def test_the_recorder_logs_every_segment_a_pair_a_second_and_nothing_twice(clock
     found = [msgpack.unpackb(packed) for _, packed in log.news()]
     assert [(datum["rate"], datum["number"]) for datum in found] == [(2e-4, 3), (3e-4, 4)]
     assert found[0]["timestamp"] == pytest.approx(500.0, abs=60)
+
+
+def test_a_segment_that_comes_while_the_others_are_logged_is_logged_next(run_dir: RunDir) -> None:
+    class Busy(PupilClock):
+        def segments(self, after: int = -1) -> list[Segment]:
+            found = super().segments(after)
+            self.set_rate(found[-1].rate + 1e-6)
+            return found
+
+    with Busy.create(run_dir.clock) as busy:
+        log = ClockLog(busy, host_now())
+        numbers = [msgpack.unpackb(packed).get("number") for _ in range(3) for _, packed in log.news()]
+    assert [number for number in numbers if number is not None] == [0, 1, 2]
 
 
 def test_times_are_converted_as_the_daemon_did(clock: PupilClock) -> None:

@@ -13,11 +13,12 @@ import os
 import struct
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, NewType, Protocol
+from typing import ClassVar, NamedTuple, NewType, Protocol, Self
 
 from gazed_timesync.errors import ClockError, ClockHeld
 
@@ -25,6 +26,7 @@ __all__ = [
     "MAX_HELD_RATE",
     "MAX_RATE",
     "AdjustableClock",
+    "BentClock",
     "HostNs",
     "PupilClock",
     "PupilTime",
@@ -104,7 +106,101 @@ class AdjustableClock(Protocol):
         """Convert host time to Pupil time."""
 
 
-class PupilClock:
+class BentClock(ABC):
+    """What clocks made of segments have in common: how they are bent and set. Where the segments are is theirs.
+
+    A new segment is written, and then holds from ``_publish`` on; both happen within ``_writing``, by one at a time.
+    """
+
+    _HELD: ClassVar[str]
+    _HINT: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def segment(self) -> Segment:
+        """The newest segment. One that only changes the rate begins 20 ms after it was set."""
+
+    @property
+    @abstractmethod
+    def held(self) -> bool:
+        """Whether the clock must not jump."""
+
+    @abstractmethod
+    def to_pupil(self, host: HostNs) -> PupilTime:
+        """Convert host time to Pupil time."""
+
+    @abstractmethod
+    def _writing(self) -> AbstractContextManager[object]: ...
+
+    @abstractmethod
+    def _write(self, segment: Segment) -> None: ...
+
+    @abstractmethod
+    def _publish(self, number: int) -> None: ...
+
+    def _host(self) -> HostNs:
+        return host_now()
+
+    @property
+    def rate(self) -> float:
+        """How much faster than the host clock Pupil time runs: 0.0 alike, 50e-6 for 50 ppm faster."""
+        return self.segment.rate
+
+    @property
+    def steps(self) -> int:
+        """How often the clock has jumped."""
+        return self.segment.steps
+
+    def now(self) -> PupilTime:
+        """Return the Pupil time of this instant."""
+        return self.to_pupil(self._host())
+
+    def set_rate(self, rate: float, at: HostNs | None = None) -> None:
+        """Run ``rate`` faster than the host clock from ``at`` on (by default in 20 ms), without a step.
+
+        It does not reach behind the newest segment: that one's beginning takes the place of an earlier ``at``.
+
+        Raises:
+            ClockError: ``rate`` is beyond +-5000e-6.
+            ClockHeld: the clock is held, and ``rate`` is beyond +-1000e-6.
+        """
+        if not abs(rate) <= MAX_RATE:
+            raise ClockError(f"clock rate {rate!r} is out of range: wanted at most {MAX_RATE} either way")
+        with self._writing():
+            if self.held and abs(rate) > MAX_HELD_RATE:
+                raise ClockHeld(
+                    f"clock rate {rate!r} {self._HELD}: wanted at most {MAX_HELD_RATE} either way", hint=self._HINT
+                )
+            last = self.segment
+            while True:
+                begin = HostNs(max(last.host, self._host() + _LEAD_NS if at is None else at))
+                self._write(Segment(begin, last.pupil_ns_at(begin), rate, last.steps, last.number + 1))
+                # A writer that was kept from running meanwhile begins later once more.
+                if at is not None or self._host() < begin - _LEAD_NS // 2:
+                    break
+            self._publish(last.number + 1)
+
+    def jump_to(self, target: PupilTime, at: HostNs | None = None) -> None:
+        """Let Pupil time be ``target`` at host time ``at`` (now, if not given), and go on from there at the same rate.
+
+        What was before ``at`` keeps its times.
+
+        Raises:
+            ClockHeld: the clock is held.
+            ClockError: ``target`` is not a finite number within +-9e9 seconds.
+        """
+        if not -9e9 < target < 9e9:
+            raise ClockError(f"Pupil time {target!r} is out of range: wanted seconds between -9e9 and 9e9")
+        with self._writing():
+            if self.held:
+                raise ClockHeld(f"the clock cannot be set {self._HELD}", hint=self._HINT)
+            last = self.segment
+            begin = self._host() if at is None else at
+            self._write(Segment(begin, round(target * 1e9), last.rate, last.steps + 1, last.number + 1))
+            self._publish(last.number + 1)
+
+
+class PupilClock(BentClock):
     """The adjustable Pupil clock, shared by all processes of one daemon through a file.
 
     It is a chain of ``Segment``: for a host time the newest one holds that begins at or before it, so that the
@@ -117,6 +213,8 @@ class PupilClock:
     Raises:
         ClockError: the file is missing, damaged, or is not a clock.
     """
+
+    _HELD, _HINT = "during a recording", "stop the recording first: gazed record stop"
 
     def __init__(self, path: Path) -> None:
         try:
@@ -139,7 +237,7 @@ class PupilClock:
             raise
 
     @classmethod
-    def create(cls, path: Path) -> PupilClock:
+    def create(cls, path: Path) -> Self:
         """Make a new clock: Pupil time is at first the host's monotonic time in seconds."""
         first = struct.pack(f"={_LINE}q", _MAGIC, *[0] * (_LINE - 1)) + _pack(Segment(HostNs(0), 0))
         path.write_bytes(first.ljust(_SIZE, b"\0"))
@@ -151,16 +249,6 @@ class PupilClock:
         if self._words[_AT_NEWEST] != self._cached.number:
             self._cached = self._load()
         return self._cached
-
-    @property
-    def rate(self) -> float:
-        """How much faster than the host clock Pupil time runs: 0.0 alike, 50e-6 for 50 ppm faster."""
-        return self.segment.rate
-
-    @property
-    def steps(self) -> int:
-        """How often the clock has jumped."""
-        return self.segment.steps
 
     @property
     def held(self) -> bool:
@@ -206,58 +294,6 @@ class PupilClock:
             segment = older
         return segment.to_host(timestamp)
 
-    def now(self) -> PupilTime:
-        """Return the Pupil time of this instant."""
-        return self.to_pupil(host_now())
-
-    def set_rate(self, rate: float, at: HostNs | None = None) -> None:
-        """Run ``rate`` faster than the host clock from ``at`` on (by default in 20 ms), without a step.
-
-        It does not reach behind the newest segment: that one's beginning takes the place of an earlier ``at``.
-
-        Raises:
-            ClockError: ``rate`` is beyond +-5000e-6.
-            ClockHeld: a recording is running, and ``rate`` is beyond +-1000e-6.
-        """
-        if not abs(rate) <= MAX_RATE:
-            raise ClockError(f"clock rate {rate!r} is out of range: wanted at most {MAX_RATE} either way")
-        with self._writing():
-            if self.held and abs(rate) > MAX_HELD_RATE:
-                raise ClockHeld(
-                    f"clock rate {rate!r} during a recording: wanted at most {MAX_HELD_RATE} either way",
-                    hint="stop the recording first: gazed record stop",
-                )
-            last = self.segment
-            while True:
-                begin = HostNs(max(last.host, host_now() + _LEAD_NS if at is None else at))
-                self._write(Segment(begin, last.pupil_ns_at(begin), rate, last.steps, last.number + 1))
-                # A writer that was kept from running meanwhile begins later once more.
-                if at is not None or host_now() < begin - _LEAD_NS // 2:
-                    break
-            self._words[_AT_NEWEST] = last.number + 1
-
-    def jump_to(self, target: PupilTime, at: HostNs | None = None) -> None:
-        """Let Pupil time be ``target`` at host time ``at`` (now, if not given), and go on from there at the same rate.
-
-        What was before ``at`` keeps its times.
-
-        Raises:
-            ClockHeld: a recording is running.
-            ClockError: ``target`` is not a finite number within +-9e9 seconds.
-        """
-        if not -9e9 < target < 9e9:
-            raise ClockError(f"Pupil time {target!r} is out of range: wanted seconds between -9e9 and 9e9")
-        with self._writing():
-            if self.held:
-                raise ClockHeld(
-                    "the clock cannot be set during a recording",
-                    hint="stop the recording first: gazed record stop",
-                )
-            last = self.segment
-            begin = host_now() if at is None else at
-            self._write(Segment(begin, round(target * 1e9), last.rate, last.steps + 1, last.number + 1))
-            self._words[_AT_NEWEST] = last.number + 1
-
     @contextmanager
     def _writing(self) -> Iterator[None]:
         with self._lock:
@@ -270,6 +306,9 @@ class PupilClock:
     def _write(self, segment: Segment) -> None:
         line = _LINE * (1 + segment.number % _KEPT)
         self._words[line : line + _LINE] = memoryview(_pack(segment)).cast("q")
+
+    def _publish(self, number: int) -> None:
+        self._words[_AT_NEWEST] = number
 
     def _load(self) -> Segment:
         # More than one try is needed only if the ring goes around while this process is kept from running.
