@@ -11,6 +11,7 @@ CLOCK_MONOTONIC, `ppm` fast against it. Which of two clocks is off nobody can te
 from __future__ import annotations
 
 import ctypes
+import importlib
 import json
 import os
 import random
@@ -27,7 +28,7 @@ from typing import Any
 from gazed_timesync import Discipline, Follower, HostNs, Leader, LocalClock, PupilTime, host_now
 
 try:
-    import pylsl
+    pylsl: Any = importlib.import_module("pylsl")
 except ImportError:
     pylsl = None
 
@@ -133,7 +134,7 @@ class CaptureFollower:
                 late = answered if self._corrected else asked
                 found.append((answered - asked, _TIME.unpack(came)[0] + (answered - asked) / 2 - late))
         best = [offset for _, offset in sorted(found)[: int(60 * 0.69)]]
-        mean = sum(best) / len(best)
+        mean: float = sum(best) / len(best)
         self._jitter_s = sum(abs(offset - mean) for offset in best) / len(best)
         return mean
 
