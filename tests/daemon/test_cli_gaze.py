@@ -98,7 +98,9 @@ def recording(daemon: Trial, folder: Path) -> Path:
 def test_calibrations_are_stored_listed_and_used(daemon: Trial, recording: Path, folder: Path) -> None:
     (listed,) = one_object(run("calibrate", "list", "--folder", folder / "calibrations", "--json"))["calibrations"]
     assert (listed["name"], listed["recording"]) == ("mine", str(recording))
-    assert "mine" in run("calibrate", "list", "--folder", folder / "calibrations").stdout
+    shown = run("calibrate", "list", "--folder", folder / "calibrations").stdout
+    assert "mine" in shown
+    assert f"{listed['accuracy']['accuracy']['degrees']:.2f}" in shown
     used = run("calibrate", "use", "mine", "--port", daemon.port)
     assert (used.exit_code, used.stdout) == (0, "gaze is mapped with mine (Gazer2D)\n")
     unknown = run("calibrate", "use", "mini", "--port", daemon.port, "--json")

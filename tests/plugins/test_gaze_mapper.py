@@ -273,7 +273,11 @@ def test_a_calibration_is_stored_and_loaded_by_name(make: Callable[..., Session]
     (info,) = list_calibrations(tmp_path / "calibrations")
     assert (info.name, info.gazer_class_name) == ("S1", "Gazer2D")
     two = make(calibration="S1")
-    assert two.subjects == ["calibration.setup.v2", "calibration.result.v2", "calibration.loaded"]
+    told = ["calibration.setup.v2", "calibration.result.v2", "accuracy.result", "calibration.loaded"]
+    assert two.subjects == told
+    assert two.last("accuracy.result") == {**one.last("accuracy.result"), "repeated": True}
+    assert info.accuracy is not None
+    assert info.accuracy["accuracy"] == one.last("accuracy.result")["accuracy"]
     assert two.last("calibration.result.v2")["params"] == one.last("calibration.result.v2")["params"]
     three = make()
     three.notify("calibration.should_load", name="S1")
@@ -295,11 +299,11 @@ def test_a_recording_gets_the_calibration_in_use(make: Callable[..., Session]) -
     one = make(gazer="Gazer2D")
     one.notify("recording.started", rec_path="/r/000")
     one.calibrate()
-    before = [note for note in one.context.notified if note["subject"] != "accuracy.result"][2:]
+    before = one.context.notified[2:]
     one.context.notified.clear()
     one.context.time = PupilTime(500.0)
     one.notify("recording.started", rec_path="/r/001")
-    assert one.context.notified == [before[0], before[2]]
+    assert one.context.notified == [before[0], before[2], {**before[3], "repeated": True}]
     assert {note["timestamp"] for note in one.context.notified} == {100.0}
 
 
@@ -490,7 +494,7 @@ def test_after_a_crash_it_goes_on_as_before(make: Callable[..., Session], tmp_pa
     context.memory = one.context.memory
     two = InlineMapper(context, {"folder": str(tmp_path / "calibrations")})
     assert [note["subject"] for note in context.notified] == [
-        "calibration.setup.v2", "calibration.result.v2", "calibration.loaded",
+        "calibration.setup.v2", "calibration.result.v2", "accuracy.result", "calibration.loaded",
     ]  # fmt: skip
     assert context.notified[-1]["name"] == ("mine" if stored else "")
     datum = pupil_datums(0, target_at((0.4, 0.6)), 200.0)[0]

@@ -87,10 +87,13 @@ def calibrate_list(folder: Path | None, as_json: bool) -> None:
     from rich.markup import escape
     from rich.table import Column, Table
 
-    table = Table(Column("name", overflow="fold"), "gazer", "date (UTC)", Column("recording", overflow="fold"))
+    folding = Column("recording", overflow="fold")
+    table = Table(Column("name", overflow="fold"), "gazer", "date (UTC)", "accuracy", folding)
     for each in found:
         date = each["date"][:19].replace("T", " ")
-        table.add_row(*map(escape, (each["name"], each["gazer_class_name"], date, each["recording"])))
+        known = each["accuracy"] and each["accuracy"]["accuracy"]["degrees"]
+        accuracy = "" if known is None else f"{known:.2f} degrees"
+        table.add_row(*map(escape, (each["name"], each["gazer_class_name"], date, accuracy, each["recording"])))
     Console().print(table)
 
 

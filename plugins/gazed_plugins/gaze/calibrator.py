@@ -44,7 +44,7 @@ class Fitted:
     name: str
     """Under which it was stored; empty if it could not be."""
     notes: list[Note]
-    """Its notifications ``calibration.setup.v2`` and ``calibration.result.v2``."""
+    """Its notifications ``calibration.setup.v2``, ``calibration.result.v2`` and, if it was measured, its accuracy's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,18 +206,19 @@ class Calibrator:
         else:
             _log.error("calibrated %s, but it could not be stored: %s", gazer, answer["not_stored"])
         stored = {"name": name} if name else {"name": "", "not_stored": answer["not_stored"]}
-        self._tell_accuracy(mode, gazer, answer["accuracy"], **stored)
-        return Fitted(gazer, answer["params"], job.references, name, [setup, result])
+        notes = [setup, result]
+        if answer["accuracy"] is not None:
+            told = self._tell_accuracy(mode, gazer, answer["accuracy"], **stored)
+            notes.append({**told, "repeated": True})
+        return Fitted(gazer, answer["params"], job.references, name, notes)
 
-    def _tell_accuracy(self, mode: Mode, gazer: str, accuracy: Note | None, **fields: Any) -> None:
+    def _tell_accuracy(self, mode: Mode, gazer: str, accuracy: Note, **fields: Any) -> Note:
         """Publish how accurate gaze was; of a calibration's own data it is the best case."""
-        if accuracy is None:
-            return
-        self._announce("accuracy.result", gazer, data=mode, **accuracy, **fields)
+        note = self._announce("accuracy.result", gazer, data=mode, **accuracy, **fields)
         score, precision = accuracy["accuracy"], accuracy["precision"]
         if score["degrees"] is None:
             _log.warning("%s: no gaze came near any of its %d references", mode, len(accuracy["targets"]))
-            return
+            return note
         _log.info(
             "%s of %s: accuracy %.2f degrees (%d of %d samples), precision %s degrees, %d targets",
             mode,
@@ -228,6 +229,7 @@ class Calibrator:
             "unknown" if precision["degrees"] is None else f"{precision['degrees']:.2f}",
             len(accuracy["targets"]),
         )
+        return note
 
     def _announce(self, subject: str, gazer: str, **fields: Any) -> Note:
         note = {"subject": subject, "gazer_class_name": gazer, "timestamp": self._now(), "record": True, **fields}

@@ -77,7 +77,8 @@ def _solve(job: Mapping[str, Any]) -> dict[str, Any]:
     answer: dict[str, Any] = {"params": params, "accuracy": _accuracy(gazer.map_all(pupils), refs, camera)}
     known = job["calibration"]
     if known is not None:
-        content = {**known, "params": params, "calib_data": {"ref_list": refs, "pupil_list": pupils}}
+        data = {"ref_list": refs, "pupil_list": pupils}
+        content = {**known, "params": params, "calib_data": data, "accuracy": answer["accuracy"]}
         calibration = msgspec.convert(content, Calibration)
         try:
             answer["name"] = save_calibration(calibration, Path(job["folder"]))

@@ -33,6 +33,7 @@ _NOTIFY = "notify."
 _ARGUMENTS = ("gazer", "choreography", "min_calibration_confidence", "calibration", "folder")
 _ASSUMED_SIZE = (1280, 720)
 _WARN_EVERY_S = 1.0
+_RESULT = "calibration.result.v2"
 _log = logging.getLogger(__name__)
 
 
@@ -224,14 +225,7 @@ class GazeMapper:
             UnknownGazer, ChoreographyRefused: as ``_use``.
         """
         stored = load_calibration(name, self._folder)
-        same = {
-            "gazer_class_name": stored.gazer_class_name,
-            "timestamp": stored.timestamp,
-            "record": True,
-            "version": 2,
-        }
-        setup = {"subject": "calibration.setup.v2", "calib_data": stored.calib_data, **same}
-        self._use(stored.name, [setup, {"subject": "calibration.result.v2", "params": stored.params, **same}])
+        self._use(stored.name, stored.notifications())
 
     def _use(self, name: str, notes: list[dict[str, Any]]) -> None:
         """Map with a calibration that was made before, and tell so; ``notes`` as ``_take`` has them.
@@ -248,12 +242,13 @@ class GazeMapper:
         self._context.notify({"subject": "calibration.loaded", "name": name, "gazer_class_name": gazer})
 
     def _take(self, name: str, notes: list[dict[str, Any]]) -> None:
-        """Map with a calibration: its ``calibration.setup.v2``, if that is known, and ``calibration.result.v2``.
+        """Map with a calibration: its notifications, of which ``calibration.result.v2`` must be known.
 
         Raises:
             UnknownGazer: its parameters are not well formed.
         """
-        result, references = notes[-1], notes[0].get("calib_data", {}).get("ref_list", [])
+        result = next(note for note in notes if note["subject"] == _RESULT)
+        references = notes[0].get("calib_data", {}).get("ref_list", [])
         self._live = LiveMapper(result["gazer_class_name"], result["params"], self._camera, references)
         self._calibration, self._notes = name, notes
         self._remember()
@@ -332,7 +327,7 @@ class GazeMapper:
         params, data = args.get("params"), args.get("calib_data")
         if isinstance(params, dict) and data is None:
             params = LiveMapper(name, params, self._camera).params
-            result = {"subject": "calibration.result.v2", "gazer_class_name": name, "timestamp": self._context.now()}
+            result = {"subject": _RESULT, "gazer_class_name": name, "timestamp": self._context.now()}
             self._use("", [{**result, "params": params, "record": True, "version": 2}])
         elif isinstance(data, dict) and params is None:
             is_hmd = name == GazerHMD3D.__name__

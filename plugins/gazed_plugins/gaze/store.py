@@ -59,6 +59,8 @@ class CalibrationInfo(msgspec.Struct, frozen=True, kw_only=True):
     recording: str = ""
     """The folder of the recording that it was made in or comes from; empty if there was none."""
     min_confidence: float = MIN_CALIBRATION_CONFIDENCE
+    accuracy: dict[str, Any] | None = None
+    """On its own data, as ``accuracy.result`` tells it; ``None`` if it was not measured."""
 
 
 class Calibration(CalibrationInfo, frozen=True, kw_only=True):
@@ -70,6 +72,18 @@ class Calibration(CalibrationInfo, frozen=True, kw_only=True):
     """``ref_list`` and ``pupil_list``; empty if only the parameters are known."""
     eye_translations: list[list[float]] | None = None
     version: int = _VERSION
+
+    def notifications(self) -> list[dict[str, Any]]:
+        """Return ``calibration.setup.v2``, ``calibration.result.v2`` and, if it is known, ``accuracy.result``."""
+        same = {"gazer_class_name": self.gazer_class_name, "timestamp": self.timestamp, "record": True}
+        notes = [
+            {"subject": "calibration.setup.v2", "calib_data": self.calib_data, "version": 2, **same},
+            {"subject": "calibration.result.v2", "params": self.params, "version": 2, **same},
+        ]
+        if self.accuracy is not None:
+            known = {"data": "calibration", "name": self.name, "repeated": True}
+            notes.append({"subject": "accuracy.result", **self.accuracy, **known, **same})
+        return notes
 
 
 def calibrations_folder() -> Path:
