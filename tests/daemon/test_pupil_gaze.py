@@ -392,8 +392,9 @@ def test_a_killed_detector_comes_back_and_the_recording_does_not_notice(daemon: 
     # It begins with the calibration in use, as Pupil Capture has it.
     notes = [note for _, _, note in player_log(folder, "notify")]
     begin = json.loads((folder / "info.player.json").read_text())["start_time_synced_s"]
-    assert [note["subject"] for note in notes] == ["calibration.setup.v2", "calibration.result.v2", "process.died"]
-    assert [note["timestamp"] < begin for note in notes] == [True, True, False]
+    in_use = ["calibration.setup.v2", "calibration.result.v2", "accuracy.result"]
+    assert [note["subject"] for note in notes] == [*in_use, "process.died"]
+    assert [note["timestamp"] < begin for note in notes] == [True, True, True, False]
     for stream in ("world", "eye0", "eye1"):
         report = Manifest.load(folder).streams[stream]
         assert (report.dropped, report.lost, report.gap_count) == ({}, 0, 0), stream
