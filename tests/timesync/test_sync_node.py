@@ -9,6 +9,7 @@ import pytest
 
 from gazed_timesync import HostNs, Leader, LocalClock, PupilTime, SyncState, host_now
 from gazed_timesync.election import group_name
+from gazed_timesync.errors import ZreMalformed
 from gazed_timesync.namespace_testing import Cable, Namespace, namespaces_refused
 from gazed_timesync.node import TimeSyncNode
 from gazed_timesync.zre import ZreNode
@@ -187,6 +188,28 @@ def test_to_another_group_and_back(space, member):
     b.node.change_group("default")
     assert b.wait(LOCKED, leader="a") < 2
     agree(a, b)
+
+
+def test_a_leader_that_was_silent_but_is_well_is_asked_again(space, member, monkeypatch):
+    monkeypatch.setattr("gazed_timesync.node._ASK_AGAIN_S", 0.5)
+    a, b = member(space, "a", 1000.0, bias=3.0), member(space, "b", 2000.0)
+    b.wait(LOCKED), a.wait(LEADER)
+    b.node._answered_s -= 60.0
+    b.wait(LEADER)
+    assert b.wait(LOCKED, leader="a") < 3
+    agree(a, b)
+
+
+def test_who_never_leads_has_no_port_open_and_a_wrong_group_changes_nothing(space, member):
+    member(space, "a", 1000.0, bias=3.0)
+    b = member(space, "b", 2000.0, may_lead=False)
+    b.wait(LOCKED, leader="a")
+    assert b.node._leader is None
+    with pytest.raises(ZreMalformed):
+        b.node.change_group("\u00e9" * 130)
+    with pytest.raises(ZreMalformed), space.entered():
+        TimeSyncNode(LocalClock(), group="g" * 250)
+    assert b.state is LOCKED
 
 
 def test_of_equal_ranks_all_choose_the_same(space, member, monkeypatch):

@@ -18,15 +18,16 @@ from uuid import UUID
 
 from gazed_timesync.errors import ZreMalformed
 
-__all__ = ["Announcement", "Election", "group_name", "parse_announcement"]
+__all__ = ["GROUP_SUFFIX", "Announcement", "Election", "group_name", "parse_announcement"]
 
+GROUP_SUFFIX = "-time_sync-v1"
 _MAX_CANDIDATES = 256
 _MAX_TEXT = 64
 
 
 def group_name(prefix: str) -> str:
     """Return the ZRE group of all that share a clock; Pupil's ``prefix`` is ``default``."""
-    return f"{prefix}-time_sync-v1"
+    return prefix + GROUP_SUFFIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def parse_announcement(content: Sequence[bytes]) -> Announcement:
 class Election:
     """The board of one participant: who has announced what, and who leads therefore.
 
-    A participant that its followers find silent may be passed over (``doubt``) until it is heard again.
+    A participant that its followers find silent may be passed over (``doubt``) until it is heard or asked again.
 
     Args:
         uuid: this participant.
@@ -124,6 +125,10 @@ class Election:
     def trust(self, uuid: UUID) -> None:
         """Take back ``doubt``."""
         self._doubted.discard(uuid)
+
+    def trust_all(self) -> None:
+        """Take back every ``doubt``."""
+        self._doubted.clear()
 
     @property
     def doubts(self) -> bool:

@@ -15,13 +15,14 @@ from uuid import UUID
 
 from gazed_timesync.clock import AdjustableClock, host_now
 from gazed_timesync.discipline import Discipline, SyncEvent, SyncState, SyncStatus
-from gazed_timesync.election import Announcement, Election, group_name, parse_announcement
+from gazed_timesync.election import GROUP_SUFFIX, Announcement, Election, group_name, parse_announcement
 from gazed_timesync.errors import ZreError, ZreMalformed
 from gazed_timesync.estimator import SKEW_SD
 from gazed_timesync.exchange import Exchange
 from gazed_timesync.follower import Follower
 from gazed_timesync.leader import Leader, LeaderClock
 from gazed_timesync.zre import ZRE_PORT, ZreNode
+from gazed_timesync.zre_codec import check_group
 from gazed_timesync.zre_session import ZreEvent, ZrePeer
 
 __all__ = ["Participant", "SyncClock", "TimeSyncNode"]
@@ -32,7 +33,10 @@ _OURS, _DATAGRAMS = "X-PTX", "X-PTX-UDP"
 _EARLY = "X-PTX-EARLY"
 _SETTLE_S, _LED_S = 2.5, 1.0
 _TAKE_OVER_S = 5.0
+# The network may have failed a leader that is well and says nothing more of itself.
+_ASK_AGAIN_S = 30.0
 _TURN_S = 0.1
+_LEAST_SKEW_SD = 3e-6  # crystals warm and cool meanwhile
 _LONGEST_SAID, _MOST_WAITING = 128, 10_000
 _log = logging.getLogger(__name__)
 
@@ -70,7 +74,8 @@ class TimeSyncNode:
     """Takes part in a group, from ``start`` to ``close``, with threads of its own.
 
     The participant with the highest rank leads. Who finds nobody leads too, after 2.5 s. A leader that does not answer
-    is held over after three seconds; if it is one of ours, the next one takes over after five, until it is back.
+    is held over after three seconds; if it is one of ours, the next one takes over after five, until it is back. Every
+    30 s it is asked again.
 
     Args:
         clock: kept to the leader's while another one leads; handed out to those who ask.
@@ -85,6 +90,7 @@ class TimeSyncNode:
         port: of the beacons.
 
     Raises:
+        ZreMalformed: a name is too long.
         ZreError, ClockError: a socket cannot be had.
     """
 
@@ -107,8 +113,11 @@ class TimeSyncNode:
         self._group = group_name(group)
         self._may_lead = may_lead
         self._on_events, self._on_exchanges = on_events, on_exchanges
-        self._leader = Leader(clock, "", compensate=compensate)
-        headers = {_OURS: "1", _DATAGRAMS: str(self._leader.udp_port)} | ({_EARLY: "1"} if compensate else {})
+        # Who never leads has no port open.
+        self._leader = Leader(clock, "", compensate=compensate) if may_lead else None
+        headers = {_OURS: "1"}
+        if self._leader:
+            headers |= {_DATAGRAMS: str(self._leader.udp_port)} | ({_EARLY: "1"} if compensate else {})
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         try:
             self._zre = ZreNode(
@@ -120,14 +129,15 @@ class TimeSyncNode:
                 port=port,
             )
         except BaseException:
-            self._leader.close()
+            self._close_leader()
             raise
-        self._election = Election(self._zre.uuid, self._leader.port, bias=bias, candidate=may_lead)
+        port_of_leader = self._leader.port if self._leader else 0
+        self._election = Election(self._zre.uuid, port_of_leader, bias=bias, candidate=may_lead)
         self._peers: dict[UUID, ZrePeer] = {}
         self._skews: dict[UUID, tuple[float, float]] = {}
         self._follower: Follower | None = None
         self._followed: _Followed | None = None
-        self._answered_s = self._settled_s = 0.0
+        self._answered_s = self._settled_s = self._ask_again_s = 0.0
         self._synced = False
         self._announce_s = 0.0
         self.refused = 0
@@ -147,7 +157,7 @@ class TimeSyncNode:
         """Make sure that the node still runs.
 
         Raises:
-            ZreError: it has ended.
+            ZreError: it has ended, or what it runs on.
         """
         self._zre.check()
         if not self._thread.is_alive():
@@ -162,20 +172,36 @@ class TimeSyncNode:
         """Who has announced itself, this node left out, highest rank first."""
         return self._participants
 
+    @property
+    def groups(self) -> list[str]:
+        """First parts of the names of all groups that share a clock here, this node's own only if others are in it."""
+        found = {group for peer in self._zre.peers for group in peer.groups if group.endswith(GROUP_SUFFIX)}
+        return sorted(group.removesuffix(GROUP_SUFFIX) for group in found)
+
     def change_group(self, group: str) -> None:
-        """Go over to another group."""
-        self._work.put(lambda: self._change_group(group_name(group)))
+        """Go over to another group.
+
+        Raises:
+            ZreMalformed: its name is too long.
+        """
+        name = group_name(group)
+        check_group(name)
+        self._work.put(lambda: self._change_group(name))
 
     def close(self) -> None:
         """Leave, and give everything back; the clock runs on. Closing twice is fine."""
         if self._closed:
             return
         self._closed = True
-        self._zre.close()
         if self._thread.ident is not None:
             self._work.put(None)
             self._thread.join()
-        self._leader.close()
+        self._zre.close()
+        self._close_leader()
+
+    def _close_leader(self) -> None:
+        if self._leader:
+            self._leader.close()
 
     def __enter__(self) -> TimeSyncNode:
         self.start()
@@ -201,6 +227,8 @@ class TimeSyncNode:
                         work()
                 except queue.Empty:
                     pass
+                if self._follower:
+                    self._follower.check()
                 self._doubt_silent_leader()
                 self._decide()
         finally:
@@ -253,10 +281,13 @@ class TimeSyncNode:
         self._settled_s = time.monotonic() + _SETTLE_S
 
     def _doubt_silent_leader(self) -> None:
-        followed = self._followed
-        if followed and followed.udp_port and time.monotonic() - self._answered_s > _TAKE_OVER_S:
+        followed, now = self._followed, time.monotonic()
+        if followed and followed.udp_port and now - self._answered_s > _TAKE_OVER_S:
             _log.warning("the leader %s has not answered for %.0f s", self.discipline.leader, _TAKE_OVER_S)
             self._election.doubt(followed.uuid)
+            self._ask_again_s = now + _ASK_AGAIN_S
+        elif self._election.doubts and now >= self._ask_again_s:
+            self._election.trust_all()
 
     def _decide(self) -> None:
         now = time.monotonic()
@@ -309,7 +340,7 @@ class TimeSyncNode:
         if self._follower and self._followed:
             self._follower.close()
             if estimate := self.discipline.estimate:
-                self._skews[self._followed.uuid] = estimate.skew, estimate.sigma_skew
+                self._skews[self._followed.uuid] = estimate.skew, max(3 * estimate.sigma_skew, _LEAST_SKEW_SD)
                 if len(self._skews) > 16:
                     del self._skews[next(iter(self._skews))]
         self._follower = self._followed = None

@@ -24,7 +24,7 @@ import zmq
 
 from gazed_timesync.errors import ZreError
 from gazed_timesync.interfaces import Interface, read_interfaces
-from gazed_timesync.zre_codec import MAX_FRAME, Hello, encode_beacon, encode_message
+from gazed_timesync.zre_codec import MAX_FRAME, Hello, check_group, encode_beacon, encode_message
 from gazed_timesync.zre_session import ZreEvent, ZrePeer, ZreSession
 
 __all__ = ["ZRE_PORT", "ZreNode"]
@@ -36,6 +36,7 @@ _TICK_S = 1.0
 _BATCH = 100
 _SEND_HWM, _RECEIVE_HWM = 1000, 100
 _IP_PKTINFO = 8  # linux/in.h; socket.IP_PKTINFO is missing in some builds of Python
+_PKTINFO = struct.Struct("=i4s4s")
 _log = logging.getLogger(__name__)
 
 
@@ -50,11 +51,12 @@ class ZreNode:
         on_event: takes what happens.
         groups: groups to be in.
         headers: what peers are told with HELLO.
-        interfaces: names of the interfaces to speak on; empty means all.
+        interfaces: names of the interfaces to speak and be found on; empty means all.
         port: of the beacons.
 
     Raises:
-        ZreError: a name or header is too long, or the sockets cannot be had.
+        ZreMalformed: a name, group or header is too long.
+        ZreError: the sockets cannot be had.
     """
 
     def __init__(
@@ -71,6 +73,8 @@ class ZreNode:
         self._on_event = on_event
         groups = tuple(groups)
         encode_message(Hello("", groups, 0, name, headers or {}), 1)
+        for group in groups:
+            check_group(group)
         self._links = _Links(port, interfaces)
         self._peers: tuple[ZrePeer, ...] = ()
         self._orders: deque[Callable[[], object]] = deque()
@@ -113,7 +117,12 @@ class ZreNode:
         return dict(self._session.refused)
 
     def join(self, group: str) -> None:
-        """Be in a group from now on."""
+        """Be in a group from now on.
+
+        Raises:
+            ZreMalformed: its name is longer than 255 bytes.
+        """
+        check_group(group)
         self._order(lambda: self._session.join(group))
 
     def leave(self, group: str) -> None:
@@ -205,6 +214,7 @@ class _Links:
     def __init__(self, port: int, interfaces: Sequence[str]) -> None:
         self._port, self._wanted = port, frozenset(interfaces)
         self._silent: set[str] = set()
+        self._missing: frozenset[str] = frozenset()
         self._multicast = False
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self.socket.setblocking(False)
@@ -212,6 +222,7 @@ class _Links:
     def open(self) -> None:
         for option in (socket.SO_BROADCAST, socket.SO_REUSEADDR, socket.SO_REUSEPORT):
             self.socket.setsockopt(socket.SOL_SOCKET, option, 1)
+        self.socket.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
         self.socket.bind(("", self._port))
 
     def close(self) -> None:
@@ -220,20 +231,23 @@ class _Links:
     def receive(self, most: int) -> Iterable[tuple[bytes, str]]:
         for _ in range(most):
             try:
-                data, (host, _) = self.socket.recvfrom(64)
+                data, extra, _, (host, _) = self.socket.recvmsg(64, socket.CMSG_SPACE(_PKTINFO.size))
             except OSError as error:
                 if error.errno != errno.EAGAIN:
                     _log.warning("beacons: %s", error)
                 return
-            yield data, host
+            if not self._wanted or self._wanted & {_name_of(info) for *_, info in extra}:
+                yield data, host
 
     def send(self, beacon: bytes) -> None:
         try:
-            there = [interface for interface in read_interfaces(self.socket) if interface.up]
+            found = read_interfaces(self.socket)
         except OSError as error:
             _log.warning("no beacon: %s; tried again in a second", error)
             return
+        there = [interface for interface in found if interface.up]
         if self._wanted:
+            self._warn_of_missing({interface.name for interface in found})
             there = [interface for interface in there if interface.name in self._wanted]
         real = [interface for interface in there if interface.broadcast]
         # Link-local addresses are for want of better ones.
@@ -247,6 +261,13 @@ class _Links:
         if len(self._silent) >= len({interface.name for interface in real}):
             self._send_to_self(there, beacon)
 
+    def _warn_of_missing(self, names: set[str]) -> None:
+        missing = self._wanted - names
+        for name in missing - self._missing:
+            there = ", ".join(sorted(names)) or "none"
+            _log.warning("no interface %s with an address, there are %s; looked for each second", name, there)
+        self._missing = missing
+
     def _send_to_self(self, there: Iterable[Interface], beacon: bytes) -> None:
         for interface in there:
             if interface.address == _LOOPBACK:
@@ -256,7 +277,7 @@ class _Links:
                     self._send_to(interface, target, beacon)
 
     def _send_to(self, interface: Interface, target: str, beacon: bytes) -> OSError | None:
-        where = struct.pack("=i4s4x", interface.index, socket.inet_aton(interface.address))
+        where = _PKTINFO.pack(interface.index, socket.inet_aton(interface.address), b"")
         try:
             self.socket.sendmsg([beacon], [(socket.IPPROTO_IP, _IP_PKTINFO, where)], 0, (target, self._port))
         except OSError as error:
@@ -316,6 +337,14 @@ def _open_inbox(context: zmq.Context[zmq.Socket[bytes]]) -> tuple[zmq.Socket[byt
     return inbox, int(str(inbox.get_string(zmq.LAST_ENDPOINT)).rpartition(":")[2])
 
 
+def _name_of(info: bytes) -> str:
+    """Return the interface that a datagram came by."""
+    try:
+        return socket.if_indextoname(_PKTINFO.unpack(info)[0])
+    except OSError:
+        return ""
+
+
 def _sender_of(frame: zmq.Frame) -> str:
     try:
         return str(frame.get("Peer-Address"))
@@ -326,9 +355,9 @@ def _sender_of(frame: zmq.Frame) -> str:
 
 def _address_towards(host: str) -> str:
     """Return the address that packets to ``host`` come from."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect((host, ZRE_PORT))
-        except OSError:
-            return _LOOPBACK
-        return str(probe.getsockname()[0])
+            return str(probe.getsockname()[0])
+    except OSError:
+        return _LOOPBACK

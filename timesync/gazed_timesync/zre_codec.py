@@ -27,6 +27,7 @@ __all__ = [
     "Shout",
     "Whisper",
     "ZreMessage",
+    "check_group",
     "decode_beacon",
     "decode_message",
     "encode_beacon",
@@ -139,6 +140,15 @@ def encode_message(message: ZreMessage, sequence: int) -> list[bytes]:
     frames = [_HEAD.pack(_SIGNATURE, _KINDS.index(type(message)) + 1, _VERSION, sequence) + body, *content]
     _check_frames(frames)
     return frames
+
+
+def check_group(group: str) -> None:
+    """Make sure that a group can be called so.
+
+    Raises:
+        ZreMalformed: the name is longer than 255 bytes.
+    """
+    encode_message(Join(group, 0), 0)
 
 
 def decode_message(frames: Sequence[bytes]) -> tuple[int, ZreMessage]:
