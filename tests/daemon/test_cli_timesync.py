@@ -65,3 +65,27 @@ def test_where_nobody_leads_nothing_is_known(space):
 def test_it_needs_no_library_for_cameras():
     code = "import sys, gazed.cli, gazed_timesync.node; sys.exit(bool({'cv2', 'av'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
+def test_who_finds_no_leader_is_told_which_groups_there_are_and_which_interface_is_none(space):
+    lead = start(space, "lead", "--group", "lab", "--json")
+    try:
+        follow = start(space, "follow", "--seconds", "6", "--group", "Lab", "--interface", "lo", "--interface", "eth7")
+        out, told = follow.communicate(timeout=30)
+    finally:
+        lead.terminate()
+        lead.communicate(timeout=10)
+    assert set(out.splitlines()) == {"UNSYNCED  nobody"}
+    assert told.splitlines() == [
+        "no interface eth7 with an address, there are lo; looked for each second",
+        "nobody is in the group Lab; there is --group lab",
+    ]
+
+
+@pytest.mark.parametrize("bias", ["nan", "inf", "-1"])
+def test_a_bias_that_ranks_nowhere_is_refused(bias):
+    done = subprocess.run([*GAZED, "lead", "--bias", bias], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--bias" in done.stderr

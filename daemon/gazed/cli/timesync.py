@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 __all__ = ["timesync"]
 
 _LEADING_BIAS = 250.0
+# Announcements take a second or two.
+_PATIENCE = 5
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class _Bias(click.FloatRange):
+    """A range that nan is not in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number, or fail."""
+        number = float(super().convert(value, param, ctx))
+        return number if isfinite(number) else self.fail(f"{value!r} is no number.", param, ctx)
 
 
 @click.group()
@@ -42,17 +53,17 @@ def _node_options(command: _Command) -> _Command:
 
 @timesync.command()
 @_node_options
-@click.option("--bias", default=_LEADING_BIAS, show_default=True, help="Rank; Pupil Capture's is 1.")
+@click.option("--bias", type=_Bias(0, 1e6), default=_LEADING_BIAS, show_default=True, help="Pupil Capture's is 1.")
 @click.option("--compensate", is_flag=True, help="Set followers that are Pupil Capture right, and others wrong.")
 def lead(bias: float, compensate: bool, **options: Any) -> None:
-    """Lead the group with this machine's clock."""
+    """Lead the group with this machine's clock, and say so each second, in a line, with --json an object."""
     _run(options, _line, bias=bias, compensate=compensate)
 
 
 @timesync.command()
 @_node_options
 def follow(**options: Any) -> None:
-    """Follow whoever leads, and show each second how good that is."""
+    """Follow whoever leads, and show each second how good that is: a line, with --json an object."""
     _run(options, _line, may_lead=False)
 
 
@@ -64,7 +75,7 @@ def watch(**options: Any) -> None:
 
 
 def _run(options: dict[str, Any], show: Callable[[TimeSyncNode, bool], None], **more: Any) -> None:
-    from gazed_timesync import LocalClock
+    from gazed_timesync import LocalClock, SyncState
     from gazed_timesync.node import TimeSyncNode
 
     as_json, seconds = options.pop("as_json"), options.pop("seconds")
@@ -76,8 +87,18 @@ def _run(options: dict[str, Any], show: Callable[[TimeSyncNode, bool], None], **
         while not stop.wait(1.0 if seconds is None else min(1.0, max(0.0, seconds - shown))):
             show(node, as_json)
             shown += 1
+            if shown == _PATIENCE and node.status().state is SyncState.UNSYNCED:
+                click.echo(_why_unsynced(node, options["group"]), err=True)
             if seconds is not None and shown >= seconds:
                 return
+
+
+def _why_unsynced(node: TimeSyncNode, group: str) -> str:
+    if group in node.groups:
+        return f"nobody in the group {group} leads: do others follow only?"
+    if node.groups:
+        return f"nobody is in the group {group}; there is --group {', '.join(node.groups)}"
+    return f"nobody is in the group {group}: is it another network, or does a firewall keep UDP port 5670 shut?"
 
 
 def _fields(node: TimeSyncNode) -> dict[str, Any]:
