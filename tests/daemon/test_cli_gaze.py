@@ -68,7 +68,7 @@ def recording(daemon: Trial, folder: Path) -> Path:
 
     def collected(mode: str, references: int) -> bool:
         gaze = daemon.remote.status()["plugins"]["gaze"]
-        return bool(gaze["collecting"] == mode and gaze["references"] > references)
+        return bool(gaze.get("collecting") == mode and gaze["references"] > references)
 
     started = run("calibrate", "start", "--name", "mine", *port)
     assert (started.exit_code, started.stdout) == (0, "calibration started; to end it: gazed calibrate stop\n")
