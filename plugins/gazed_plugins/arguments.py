@@ -10,7 +10,16 @@ from typing import Any, TypeGuard
 
 from gazed_plugins.errors import PluginArgument
 
-__all__ = ["is_number", "is_vector", "read_number", "read_numbers", "refuse_unknown", "shown"]
+__all__ = [
+    "is_number",
+    "is_vector",
+    "read_names",
+    "read_number",
+    "read_numbers",
+    "read_text",
+    "refuse_unknown",
+    "shown",
+]
 
 _NUMBERS = (float, int)
 _LARGEST = sys.float_info.max
@@ -60,6 +69,30 @@ def read_number(owner: str, name: str, value: object, low: float, high: float) -
     if not is_number(value) or not low <= value <= high:
         raise PluginArgument(f"{owner}: {name} is a number from {low:g} to {high:g}, got {shown(value)}")
     return float(value)
+
+
+def read_text(owner: str, values: Mapping[str, Any], name: str, default: str, *, least: int = 0) -> str:
+    """Return a text of ``least`` to 100 bytes in UTF-8.
+
+    Raises:
+        PluginArgument: it is none.
+    """
+    value = values.get(name, default)
+    if not isinstance(value, str) or not least <= len(value.encode(errors="replace")) <= _LONGEST:
+        raise PluginArgument(f"{owner}: {name} is a string of {least} to {_LONGEST} bytes, got {shown(value)}")
+    return value
+
+
+def read_names(owner: str, values: Mapping[str, Any], name: str) -> list[str]:
+    """Return a list of names; empty if there is none.
+
+    Raises:
+        PluginArgument: it is no list of strings.
+    """
+    value = values.get(name, [])
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise PluginArgument(f"{owner}: {name} is a list of names, got {shown(value)}")
+    return value
 
 
 def is_number(value: object) -> TypeGuard[float]:

@@ -10,6 +10,7 @@ import hashlib
 import inspect
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -42,6 +43,7 @@ class _BusContext:
 
     def __init__(self, run: RunDir, clock: PupilClock, memory: str) -> None:
         self._memory = run.path / memory
+        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.clock = clock
         self.now: Callable[[], PupilTime] = clock.now
         self.publisher = Publisher(run.pub)
@@ -67,6 +69,16 @@ class _BusContext:
         self._topics.pop(topic, None)
         if topic != _SHOULD_DOC:
             self.subscriber.unsubscribe(topic)
+
+    def wake(self) -> None:
+        os.eventfd_write(self.wake_fd, 1)
+
+    def was_woken(self) -> bool:
+        """Tell whether the plugin has asked for its turn since this was asked last."""
+        try:
+            return bool(os.eventfd_read(self.wake_fd))
+        except BlockingIOError:
+            return False
 
     def remember(self, state: Mapping[str, Any]) -> None:
         try:
@@ -104,6 +116,7 @@ class _BusContext:
     def close(self) -> None:
         for peer in (self.publisher, self.pusher, self.subscriber):
             peer.close()
+        os.close(self.wake_fd)
 
 
 class Host:
@@ -129,9 +142,9 @@ class Host:
             self._context.subscribe(topic)
 
     @property
-    def socket(self) -> zmq.Socket[bytes]:
+    def sources(self) -> tuple[zmq.Socket[bytes], int]:
         """What becomes readable when there is something to do."""
-        return self._context.subscriber.socket
+        return self._context.subscriber.socket, self._context.wake_fd
 
     def turn(self) -> None:
         """Hand over the messages that wait (``PluginContext.subscribe`` says which), and let the plugin do what is due.
@@ -146,7 +159,7 @@ class Host:
                 self._received += 1
                 if self._attempt(partial(self._plugin.on_message, message), message.topic):
                     self._failed_in_a_row = 0
-        if time.monotonic() >= self._idle_at:
+        if self._context.was_woken() or time.monotonic() >= self._idle_at:
             self._idle_at = time.monotonic() + _IDLE_S
             self._attempt(self._plugin.on_idle, "its turn without a message")
 
@@ -201,8 +214,8 @@ def main(argv: list[str]) -> None:
         host = Host(name, kind, args, child.run, child.clock)
         try:
             wait = zmq.Poller()
-            wait.register(host.socket, zmq.POLLIN)
-            wait.register(child.wake_fd, zmq.POLLIN)
+            for source in (*host.sources, child.wake_fd):
+                wait.register(source, zmq.POLLIN)
             # Who cannot begin, as for want of a port, is not ready.
             host.stats()
             child.ready()

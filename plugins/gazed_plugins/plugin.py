@@ -58,6 +58,9 @@ class PluginContext(Protocol):
     def unsubscribe(self, topic: str) -> None:
         """Undo ``subscribe``."""
 
+    def wake(self) -> None:
+        """Let ``on_idle`` be called at once; for a thread of the plugin's own, which is all that it may call here."""
+
     def remember(self, state: Mapping[str, Any]) -> None:
         """Keep what was set while it runs, in place of what was kept before; it lives as long as the daemon.
 
@@ -97,7 +100,7 @@ class Plugin(Protocol):
         """Take one message."""
 
     def on_idle(self) -> None:
-        """Do what is due without a message; called about ten times a second, however many messages come."""
+        """Do what is due without a message; called after ``wake``, and about ten times a second however many come."""
 
     def stats(self) -> dict[str, Any]:
         """Return counts for ``gazed status``."""

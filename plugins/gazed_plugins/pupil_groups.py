@@ -13,7 +13,7 @@ import msgpack
 
 from gazed_bus.codec import Message
 from gazed_bus.errors import MessageError
-from gazed_plugins.arguments import is_number, refuse_unknown, shown
+from gazed_plugins.arguments import is_number, read_names, read_text, refuse_unknown, shown
 from gazed_plugins.errors import PluginArgument
 from gazed_plugins.plugin import PluginContext
 from gazed_timesync.errors import ZreMalformed
@@ -30,7 +30,6 @@ _NAME, _GROUP, _PING = (
     "notify.groups.ping",
 )
 _MOST_WAITING, _EVENT_BYTES = 1 << 24, 1000
-_LONGEST_NAME = 100
 _log = logging.getLogger(__name__)
 
 
@@ -54,12 +53,9 @@ class PupilGroups:
         refuse_unknown("Pupil_Groups", "argument", args, ("name", "active_group", "interfaces"))
         self._context = context
         now = {**args, **context.remembered()}
-        self._name = _text(now, "name", "Unnamed Group Member")
-        self._group = _text(now, "active_group", "pupil-groups")
-        interfaces = args.get("interfaces", [])
-        if not isinstance(interfaces, list) or not all(isinstance(name, str) for name in interfaces):
-            raise PluginArgument(f"Pupil_Groups: interfaces is a list of names, got {shown(interfaces)}")
-        self._interfaces: list[str] = interfaces
+        self._name = read_text("Pupil_Groups", now, "name", "Unnamed Group Member", least=1)
+        self._group = read_text("Pupil_Groups", now, "active_group", "pupil-groups", least=1)
+        self._interfaces = read_names("Pupil_Groups", args, "interfaces")
         self._sent = self._received = self._refused = self._overrun = 0
         self._members: dict[UUID, ZrePeer] = {}
         self._events: deque[ZreEvent] = deque()
@@ -86,6 +82,7 @@ class PupilGroups:
         else:
             self._came += size
             self._events.append(event)
+            self._context.wake()
 
     def on_message(self, message: Message) -> None:
         """Pass a notification on to the group, or change what this member is called or where it is."""
@@ -95,7 +92,7 @@ class PupilGroups:
             elif message.topic == _PING:
                 self._answer_ping(message.payload)
             else:
-                self._change(message.topic, _text(message.payload, "name", ""))
+                self._change(message.topic, read_text("Pupil_Groups", message.payload, "name", "", least=1))
         except (PluginArgument, MessageError, ZreMalformed) as error:
             _log.warning("%s: %s", message.topic, error.message)
             self._refused += 1
@@ -194,10 +191,3 @@ def _uuid(target: object) -> UUID:
     except ValueError:
         pass
     raise ZreMalformed(f'remote_notify is "all", or the uuid of a member, got {shown(target)}')
-
-
-def _text(values: Mapping[str, Any], name: str, default: str) -> str:
-    value = values.get(name, default)
-    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_NAME:
-        raise PluginArgument(f"Pupil_Groups: {name} is a string of 1 to {_LONGEST_NAME} characters, got {shown(value)}")
-    return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -31,6 +32,8 @@ class FakeContext:
         self.notified: list[dict[str, Any]] = []
         self.memory: dict[str, Any] = {}
         """What the plugin remembers."""
+        self.woken = threading.Event()
+        """Set by ``wake``."""
         self.time = PupilTime(0.0)
         self.clock = LocalClock()
 
@@ -58,6 +61,10 @@ class FakeContext:
     def unsubscribe(self, topic: str) -> None:
         """Forget a subscription."""
         self.subscriptions.discard(topic)
+
+    def wake(self) -> None:
+        """Set ``woken``."""
+        self.woken.set()
 
     def remember(self, state: Mapping[str, Any]) -> None:
         """Keep it in ``memory``."""

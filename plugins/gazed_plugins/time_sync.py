@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from gazed_bus.codec import Message
-from gazed_plugins.arguments import read_numbers, shown
+from gazed_plugins.arguments import read_names, read_numbers, read_text, shown
 from gazed_plugins.errors import PluginArgument
 from gazed_plugins.plugin import PluginContext
 from gazed_timesync.discipline import SyncEvent
@@ -27,7 +27,6 @@ _STATUS, _EXCHANGES = "timesync.status", "timesync.exchanges"
 _STATUS_S = 1.0
 _MOST_WAITING = 10_000
 _SWITCHES = {"may_lead": True, "compensate_pupil_followers": False}
-_LONGEST_NAME = 100
 _SAID = {
     "state": "%(state)s, leader: %(leader)s",
     "first": "the clock of %(leader)s is %(size)+.6f s from this one",
@@ -75,12 +74,12 @@ class TimeSync:
         self._make_node = partial(
             TimeSyncNode,
             context.clock,
-            group=context.remembered().get("group") or _text(args, "sync_group_prefix", "default"),
-            name=_text(args, "node_name", ""),
+            group=context.remembered().get("group") or read_text("Time_Sync", args, "sync_group_prefix", "default"),
+            name=read_text("Time_Sync", args, "node_name", ""),
             bias=bias,
             may_lead=may_lead,
             compensate=compensate,
-            interfaces=_interfaces(args.get("interfaces", [])),
+            interfaces=read_names("Time_Sync", args, "interfaces"),
             on_events=self._events.extend,
             on_exchanges=lambda leader, exchanges: self._exchanges.append((leader, exchanges)),
         )
@@ -95,7 +94,7 @@ class TimeSync:
     def on_message(self, message: Message) -> None:
         """Go over to another group."""
         try:
-            group = _text(message.payload, "group", "default")
+            group = read_text("Time_Sync", message.payload, "group", "default")
         except PluginArgument as error:
             _log.warning("%s: %s", message.topic, error.message)
             return
@@ -143,16 +142,3 @@ class TimeSync:
         """Leave the group."""
         if "_node" in vars(self):
             self._node.close()
-
-
-def _text(values: Mapping[str, Any], name: str, default: str) -> str:
-    value = values.get(name, default)
-    if not isinstance(value, str) or len(value) > _LONGEST_NAME:
-        raise PluginArgument(f"Time_Sync: {name} is a string of at most {_LONGEST_NAME} characters, got {shown(value)}")
-    return value
-
-
-def _interfaces(value: object) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise PluginArgument(f"Time_Sync: interfaces is a list of names, got {shown(value)}")
-    return value

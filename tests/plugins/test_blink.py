@@ -96,6 +96,14 @@ def test_a_datum_of_the_future_costs_a_moment_only() -> None:
     assert events == undisturbed
 
 
+def test_while_time_stands_still_nothing_piles_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gazed_plugins.events.blink._MOST", 50)
+    plugin = BlinkDetection(FakeContext(), {})
+    for _ in range(200):
+        plugin.on_message(pupil(1.0, 1.0))
+    assert len(plugin._history) == 50
+
+
 def test_datums_of_two_eyes_may_overtake_each_other() -> None:
     context = FakeContext()
     plugin = BlinkDetection(context, {})

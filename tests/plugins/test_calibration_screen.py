@@ -109,7 +109,7 @@ def test_all_of_it_with_a_mapper(tmp_path: Path, ending: str) -> None:
         def work() -> None:
             while not over.is_set():
                 host.turn()
-                host.socket.poll(10)
+                host.sources[0].poll(10)
 
         thread = threading.Thread(target=work)
         with Remote(port=bus.broker.ports.port) as remote, Publisher(bus.run.pub) as eyes:

@@ -119,6 +119,14 @@ def test_time_that_goes_back_begins_anew() -> None:
     assert again == first + [event | {"id": 1} for event in first]
 
 
+def test_while_time_stands_still_nothing_piles_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gazed_plugins.events.fixation._MOST", 50)
+    plugin = FixationDetector(FakeContext(), {})
+    for _ in range(200):
+        plugin.on_message(Message("gaze.3d.0.", gaze(1.0, 0.0)))
+    assert len(plugin._history) == len(plugin._window) == 50
+
+
 def test_one_datum_without_3d_makes_the_window_2d() -> None:
     datums = course((2.0, 3.0))
     datums[FPS] = gaze(datums[FPS]["timestamp"], 3.0, solid=False)

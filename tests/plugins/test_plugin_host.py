@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import zmq
 
 from gazed_bus.broker import Broker
 from gazed_bus.client import Publisher, Pusher, Subscriber
@@ -135,6 +137,25 @@ def test_a_plugin_that_falls_behind_gets_the_newest(host: Host, say: Publisher) 
     assert len(found) + host.stats()["behind"] == 10
     order = [message.payload["number"] for message in heard if message.topic != "frame.b"]
     assert order == sorted(order)
+
+
+def test_a_plugin_wakes_itself_from_a_thread_of_its_own(host: Host) -> None:
+    turns = []
+    Stumbling.last.on_idle = lambda: turns.append(time.monotonic())
+    host.turn()
+    host.turn()
+    assert len(turns) == 1
+    wait = zmq.Poller()
+    for source in host.sources:
+        wait.register(source, zmq.POLLIN)
+    waker = threading.Thread(target=Stumbling.last.context.wake)
+    waker.start()
+    assert wait.poll(5000)
+    waker.join()
+    host.turn()
+    host.turn()
+    assert len(turns) == 2
+    assert not wait.poll(0)
 
 
 def test_what_a_plugin_remembers_is_there_for_its_next_process_only(bus: RunDir, host: Host, clock: PupilClock) -> None:

@@ -60,7 +60,8 @@ def until(done, *members, timeout=8.0):
 
 
 @pytest.mark.parametrize(
-    "args", [{"name": ""}, {"name": 5}, {"active_group": "g" * 101}, {"interfaces": "x"}, {"no": 1}]
+    "args",
+    [{"name": ""}, {"name": 5}, {"name": "\u00e9" * 60}, {"active_group": "g" * 101}, {"interfaces": "x"}, {"no": 1}],
 )
 def test_wrong_arguments_are_refused(args):
     with pytest.raises(PluginArgument):
@@ -112,7 +113,9 @@ class TestGroup:
     def test_a_ping_is_answered(self, group):
         a, b = members = group("a", "b")
         until(lambda: all(each.plugin.stats()["members"] for each in members), *members)
+        b.context.woken.clear()
         a.notify({"subject": "groups.ping", "t1": 3.25, "remote_notify": "all"})
+        assert b.context.woken.wait(5)
         until(lambda: b.told("groups.ping"), *members)
         b.notify(b.told("groups.ping")[0])
         until(lambda: a.told("groups.pong"), *members)

@@ -22,6 +22,7 @@ HISTORY_S = 0.2
 THRESHOLD = 0.5
 ACTIVITY = 0.45
 _EVERY_S = 1 / 30
+_MOST = 10_000  # datums of one window: time may stand still
 _ARGUMENTS = {
     "history_length": (HISTORY_S, 0.02, 5.0),
     "onset_confidence_threshold": (THRESHOLD, 0.0, 1.0),
@@ -48,7 +49,7 @@ class BlinkDetection:
         self._length_s = numbers["history_length"]
         self._onset, self._offset = numbers["onset_confidence_threshold"], numbers["offset_confidence_threshold"]
         self._context = context
-        self._history: deque[dict[str, Any]] = deque()
+        self._history: deque[dict[str, Any]] = deque(maxlen=_MOST)
         self._last_kind = ""
         self._last_at = 0.0
         self._counts = {"onset": 0, "offset": 0}

@@ -27,6 +27,7 @@ Method = Literal["2d gaze", "3d gaze"]
 
 _MIN_SAMPLES = 3
 _EVERY_S = 1 / 30
+_MOST = 10_000  # datums of one window: time may stand still
 _ARGUMENTS = {
     "max_dispersion": (3.0, 0.01, 90.0),
     "min_duration": (300.0, 1.0, 10_000.0),
@@ -81,7 +82,8 @@ class FixationDetector:
         now = datum["timestamp"]
         self._begin_anew_if_due(now)
         self._add(datum)
-        while len(self._history) > 2 and self._history[1]["timestamp"] < now - self._length_s:
+        oldest = now - self._length_s
+        while len(self._history) > _MOST or (len(self._history) > 2 and self._history[1]["timestamp"] < oldest):
             self._flat -= "gaze_point_3d" not in self._history.popleft()
             self._window.pop_first()
         self._use("2d gaze" if self._flat else "3d gaze")
