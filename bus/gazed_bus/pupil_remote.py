@@ -4,13 +4,14 @@ A request of several frames is a message for the bus and is forwarded as it is. 
 first letter, or, if it begins with ``{``, one of gazed's own requests (``gazed_bus.requests``). Pupil Capture answers
 those with ``Unknown command.``; so a client can tell the two apart.
 
-Differences from Pupil Capture: an empty or non-UTF-8 request is answered, ``T`` is refused while a recording runs, and
-a command longer than 16 KiB is unknown.
+Differences from Pupil Capture: an empty or non-UTF-8 request is answered, ``T`` is refused while a recording runs or
+has been asked for within the last second, and a command longer than 16 KiB is unknown.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -26,6 +27,9 @@ PUPIL_VERSION = "3.6.0"
 _log = logging.getLogger(__name__)
 _MAX_COMMAND = 16_384
 _UNKNOWN = "Unknown command."
+_HELD = "Time cannot be set during a recording."
+# A recording that was asked for holds the clock after some milliseconds.
+_STARTING_S = 1.0
 
 
 class Part(Protocol):
@@ -58,6 +62,7 @@ class PupilRemote:
         self._requests = requests
         self._notify = notify
         self._forward = forward
+        self._starting_until_s = 0.0
 
     def handle(self, body: Sequence[Part], reply: Reply) -> None:
         """Act upon the frames of one request; ``reply`` is called once, now or, for gazed's own, later."""
@@ -85,8 +90,10 @@ class PupilRemote:
             case "P" if text == "PUB_PORT":
                 return str(self._ports[0])
             case "R":
+                self._starting_until_s = time.monotonic() + _STARTING_S
                 return self._tell("recording.should_start", session_name=text[2:])
             case "r":
+                self._starting_until_s = 0.0
                 return self._tell("recording.should_stop")
             case "C" if text == "C":
                 return self._tell("calibration.should_start")
@@ -109,9 +116,11 @@ class PupilRemote:
         before = self._clock.to_pupil(at)
         try:
             target = PupilTime(float(argument))
+            if time.monotonic() < self._starting_until_s:
+                return _HELD
             self._clock.jump_to(target, at)
         except ClockHeld:
-            return "Time cannot be set during a recording."
+            return _HELD
         except (ValueError, ClockError):
             return f"'{argument}' cannot be converted to float."
         size_s = target - before

@@ -41,6 +41,7 @@ _EXTRAS = {
     "daemon": ("av", "opencv-python"),
     "uvc": ("pupil-labs-uvc",),
     "audio": ("sounddevice",),
+    "lsl": ("pylsl",),
     "detect": ("pupil-detectors", "pye3d", "scipy"),
 }
 # The wheel of pye3d is built against numpy 1; built here, it works with numpy 2.

@@ -104,6 +104,15 @@ def test_set_time_moves_the_clock_unless_a_recording_holds_it(bus: Bus, client: 
     assert bus.clock.steps == 2
 
 
+def test_a_recording_that_was_asked_for_keeps_its_time(bus: Bus, client: zmq.Socket[bytes]) -> None:
+    """The recorder holds the clock some milliseconds later, and what is set meanwhile would stay wrong to its end."""
+    assert ask(client, b"R first") == b"OK"
+    assert ask(client, b"T 5") == b"Time cannot be set during a recording."
+    assert ask(client, b"r") == b"OK"
+    assert ask(client, b"T 5") == b"Timesync successful."
+    assert bus.clock.steps == 1
+
+
 def test_who_listens_hears_that_the_time_was_set(bus: Bus, client: zmq.Socket[bytes]) -> None:
     with Subscriber(bus.run.sub, ["notify.timesync.stepped"]) as subscriber:
         publisher = Publisher(bus.run.pub)

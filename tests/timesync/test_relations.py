@@ -54,6 +54,9 @@ def test_the_clock_of_lsl_is_measured_where_there_is_one(tmp_path: Path, monkeyp
     lsl = next(relation for relation in read_relations(tmp_path) if relation.clock == "lsl")
     assert lsl.offset_ns == pytest.approx(5e9, abs=lsl.error_ns + 1000)
     assert lsl.note == "pylsl 1.2"
+    monkeypatch.setitem(sys.modules, "pylsl", None)
+    lsl = next(relation for relation in read_relations(tmp_path) if relation.clock == "lsl")
+    assert (lsl.offset_ns, lsl.note.partition("; ")[2]) == (0, "not measured: needs gazed[lsl]")
 
 
 def test_the_kernel_tells_how_well_its_clock_is_kept() -> None:

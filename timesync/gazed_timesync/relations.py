@@ -99,7 +99,8 @@ def _lsl() -> Relation:
     try:
         import pylsl  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except (ImportError, RuntimeError, OSError) as error:
-        note = f"CLOCK_MONOTONIC by construction; not measured: {str(error).partition(chr(10))[0]}"
+        why = "needs gazed[lsl]" if isinstance(error, ModuleNotFoundError) else str(error).partition("\n")[0]
+        note = f"CLOCK_MONOTONIC by construction; not measured: {why}"
         return Relation("lsl", HostNs(time.monotonic_ns()), 0, 0, note)
     return _relation("lsl", lambda: round(pylsl.local_clock() * 1e9), f"pylsl {pylsl.__version__}")
 
