@@ -7,7 +7,7 @@ reader finds a complete one at every instant.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -21,6 +21,7 @@ __all__ = [
     "ClockReading",
     "FileSum",
     "Gap",
+    "Int64",
     "Manifest",
     "Mode",
     "Part",
@@ -32,6 +33,8 @@ __all__ = [
 Mode = Literal["jpeg", "h264", "mpeg4"]
 MANIFEST = "manifest.json"
 MOST_GAPS = 1000
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
+"""Nanoseconds; twice as many still are an int64."""
 
 
 def codec_of(stream: str, mode: Mode) -> str:
@@ -49,10 +52,10 @@ def kind_of(stream: str) -> Literal["video", "audio"]:
 class ClockReading(msgspec.Struct, frozen=True):
     """One instant on all three clocks."""
 
-    host_ns: int
-    unix_ns: int
-    error_ns: int
-    timestamp: float
+    host_ns: Int64
+    unix_ns: Int64
+    error_ns: Int64
+    timestamp: Annotated[float, msgspec.Meta(gt=-1e10, lt=1e10)]
 
 
 class Gap(msgspec.Struct, frozen=True):

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from gazed_recorder.clock_log import CLOCK, PAIR, SEGMENT, TIMESYNC
 from gazed_recorder.datalog import PldataReader
-from gazed_recorder.errors import DamagedFile, NotARecording
-from gazed_recorder.manifest import Manifest
+from gazed_recorder.errors import DamagedFile
+from gazed_recorder.manifest import Int64, Manifest
 from gazed_timesync import ClockError, ClockPair, HostNs, Segment, UnixNs
 from gazed_timesync.exchange import Exchange, unpack_exchanges
 
@@ -23,22 +23,19 @@ __all__ = ["RecordedClock", "Refit", "read_clock"]
 
 Floats = NDArray[np.float64]
 
-# Twice such a time still is an int64.
-_Int64 = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
-
 
 class _Segment(msgspec.Struct):
-    host_ns: _Int64
-    pupil_ns: _Int64
+    host_ns: Int64
+    pupil_ns: Int64
     rate: Annotated[float, msgspec.Meta(gt=-0.1, lt=0.1)]
     steps: int
     number: int
 
 
 class _Pair(msgspec.Struct):
-    host_ns: _Int64
-    unix_ns: _Int64
-    error_ns: _Int64
+    host_ns: Int64
+    unix_ns: Int64
+    error_ns: Int64
 
 
 class _Exchanges(msgspec.Struct):
@@ -154,12 +151,12 @@ class RecordedClock:
         It is better than what the recording went by, above all in its first half minute: then nobody knew what came.
 
         Raises:
-            NotARecording: too few exchanges with a leader were recorded.
+            ClockError: too few exchanges with a leader were recorded.
         """
         pieces = [piece for run in self.runs for piece in _even(run)]
         rows = [row for piece in pieces for row in self._refit_piece(piece, window_s)]
         if not rows:
-            raise NotARecording(
+            raise ClockError(
                 "the recording has too few exchanges with a leader to fit its time",
                 hint="record with the plugin Time_Sync as a follower",
             )

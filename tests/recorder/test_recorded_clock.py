@@ -1,3 +1,4 @@
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,14 @@ import pytest
 from gazed_bus.rundir import RunDir
 from gazed_recorder.clock_log import ClockLog
 from gazed_recorder.datalog import DatumLog
-from gazed_recorder.errors import DamagedFile, NotARecording
+from gazed_recorder.errors import DamagedFile
 from gazed_recorder.finish import finish
 from gazed_recorder.manifest import Manifest, StreamReport
 from gazed_recorder.reader import Recording
 from gazed_recorder.recorded_clock import RecordedClock
 from gazed_recorder.testing import EPOCH_NS, make_recording
 from gazed_recorder.verify import verify
-from gazed_timesync import ClockPair, HostNs, PupilClock, PupilTime, Segment, UnixNs, host_now
+from gazed_timesync import ClockError, ClockPair, HostNs, PupilClock, PupilTime, Segment, UnixNs, host_now
 from gazed_timesync.exchange import Exchange, pack_exchanges
 
 S = 10**9
@@ -160,7 +161,7 @@ def test_a_leader_that_stepped_is_fitted_on_both_sides() -> None:
 
 
 def test_without_exchanges_nothing_is_fitted() -> None:
-    with pytest.raises(NotARecording, match="too few exchanges"):
+    with pytest.raises(ClockError, match="too few exchanges"):
         RecordedClock(chain(), [pair(0)], [exchanges(0.3, 0, 1)]).refit()
 
 
@@ -199,6 +200,16 @@ def test_verify_proves_the_clocks(tmp_path: Path, datums: list[Any], problem: st
     add_log(folder, "clock", [segment_datum(each) if isinstance(each, Segment) else each for each in datums])
     problems = verify(folder).problems
     assert any(problem in each for each in problems), problems
+
+
+@pytest.mark.parametrize("reading", [{"host_ns": 2**70}, {"unix_ns": -(2**63)}, {"timestamp": 1e300}])
+def test_a_manifest_with_times_that_are_none_is_a_damage(tmp_path: Path, reading: dict[str, Any]) -> None:
+    path = make_recording(tmp_path) / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["start"] |= reading
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(DamagedFile, match="start"):
+        Manifest.load(path.parent)
 
 
 def test_exchanges_that_are_torn_are_a_damage(tmp_path: Path) -> None:
