@@ -1,4 +1,5 @@
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,17 @@ from gazed_bus.client import Pusher, Subscriber
 from gazed_bus.errors import MessageError, NotGazed, NotReachable, RequestRefused
 from gazed_bus.remote import Remote
 from gazed_bus.testing import Bus, running_bus
-from gazed_timesync import ClockError, GazedError, host_now
+from gazed_timesync import (
+    ClockError,
+    Discipline,
+    Follower,
+    GazedError,
+    Leader,
+    LocalClock,
+    PupilTime,
+    SyncState,
+    host_now,
+)
 
 
 @pytest.fixture
@@ -354,3 +365,29 @@ def test_the_wire_is_plain_json(bus: Bus) -> None:
         client.send(b'{"request": "status"}')
         answer = json.loads(client.recv())
         assert answer["error"]["code"] == "no-status"
+
+
+def test_a_time_set_while_following_is_accepted_logged_and_undone(
+    bus: Bus, remote: Remote, caplog: pytest.LogCaptureFixture
+) -> None:
+    leads, stepped = LocalClock(), []
+    leads.jump_to(PupilTime(5000.0))
+    with (
+        caplog.at_level(logging.INFO),
+        remote.subscribe("notify.timesync.stepped") as told,
+        Leader(leads) as leader,
+        Follower(Discipline(bus.clock), "127.0.0.1", leader.port, on_events=stepped.extend) as follower,
+    ):
+        assert follower.wait_for(SyncState.LOCKED, timeout_s=5)
+        remote.set_time(77.0)
+        message = told.receive(5)
+        assert message is not None
+        assert (message.payload["cause"], message.payload["timestamp"]) == ("remote", 77.0)
+        assert -4930 < message.payload["size_s"] < -4900
+        deadline = time.monotonic() + 5
+        while bus.clock.steps < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert abs(remote.time() - leads.now()) < 0.5
+    assert "a client set Pupil time to 77.0" in caplog.text
+    assert [round(event.size_s, -2) for event in stepped if event.kind == "stepped"][1:] == [4900.0]
