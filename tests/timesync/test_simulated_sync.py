@@ -196,12 +196,12 @@ def test_pupil_time_is_read_forwards_only():
     clock = sync.clock
     reads = 0
     for segment in clock._segments:
-        hosts = range(segment.host - 5_000_000, segment.host + 5_000_000, 1000)
+        hosts = range(segment.host - 5_000_000, segment.host + 5_000_000, 500)
         shown = [clock.to_pupil(HostNs(host)) for host in hosts]
         if segment.number > 1:
             assert (np.diff(shown) >= 0).all()
         reads += len(shown)
-    assert reads >= 500_000
+    assert reads >= 1_000_000
 
 
 def test_a_leader_that_answers_late_or_steps_and_is_gone_is_locked_to_when_it_answers():
