@@ -17,7 +17,9 @@ def run(*arguments):
 def test_the_clocks_of_a_running_daemon():
     with running_bus() as bus:
         bus.clock.jump_to(PupilTime(1000.0))
-        bus.broker.show({"clock": {"rate_ppm": 12.5, "steps": 1, "held": True}})
+        sync = {"state": "LOCKED", "leader": "lab", "participants": 1, "offset_s": 0.0, "bound_s": 1e-5}
+        clock = {"rate_ppm": 12.5, "steps": 1, "held": True}
+        bus.broker.show({"clock": clock, "plugins": {"Time_Sync": sync}})
         port = bus.broker.ports.port
         found = json.loads(run("--port", port, "--json"))
         text = run("--port", port)
@@ -26,6 +28,8 @@ def test_the_clocks_of_a_running_daemon():
     assert abs(pupil["offset_s"] - truth) <= pupil["error_s"] + 1e-6
     assert (pupil["rate_ppm"], pupil["steps"], pupil["held"]) == (12.5, 1, True)
     assert "rate +12.500 ppm, 1 steps, held by a recording" in text
+    assert "sync    LOCKED, leader: lab    to go: +0.0 us  within: 10.0 us    others: 1" in text
+    assert pupil["time_sync"]["leader"] == "lab"
 
 
 def test_the_clocks_of_pupil_capture_or_of_a_daemon_that_is_just_starting():

@@ -47,7 +47,9 @@ def _pupil(address: str, port: int) -> dict[str, Any]:
         try:
             offset = remote.clock_offset()
             found |= {"offset_s": offset.offset_s, "error_s": offset.error_s}
-            found |= remote.status()["clock"]
+            status = remote.status()
+            found |= status["clock"]
+            found["time_sync"] = status.get("plugins", {}).get("Time_Sync")
         except BusError as error:
             # Pupil Capture tells its time, but not how it keeps it.
             if "offset_s" not in found:
@@ -56,6 +58,8 @@ def _pupil(address: str, port: int) -> dict[str, Any]:
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
+    from gazed.cli.live import sync_line
+
     lines = [f"host    {found['host_ns'] / 1e9:.9f} s (CLOCK_MONOTONIC)"]
     pupil = found["pupil"]
     if "reason" in pupil:
@@ -66,6 +70,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
             held = ", held by a recording" if pupil["held"] else ""
             more = f", rate {pupil['rate_ppm']:+.3f} ppm, {pupil['steps']} steps{held}"
         lines.append(f"pupil   host {pupil['offset_s']:+.9f} s +- {pupil['error_s']:.9f} s, {pupil['address']}{more}")
+        if (sync := pupil.get("time_sync")) and "state" in sync:
+            lines.append(f"sync    {sync_line(sync)}")
     for each in found["relations"]:
         if each["offset_ns"] is None:
             lines.append(f"{each['clock']:7} {each['note']}")

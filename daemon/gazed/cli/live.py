@@ -12,7 +12,7 @@ from gazed.cli.output import connection_options, emit_json, json_option, reached
 if TYPE_CHECKING:
     from rich.console import Group
 
-__all__ = ["record", "status"]
+__all__ = ["record", "status", "sync_line"]
 
 _REFRESH_S = 0.5
 
@@ -135,11 +135,12 @@ def _status_view(current: dict[str, Any]) -> Group:
     # One that has only just begun has not told anything yet.
     told = [_gaze_line(gaze)] if gaze and "gazer" in gaze else []
     sync = current["plugins"].get("Time_Sync")
-    told += [_sync_line(sync)] if sync and "state" in sync else []
+    told += [f"time sync: {sync_line(sync)}"] if sync and "state" in sync else []
     return Group(escape(head), room, *map(escape, told), streams, *map(escape, reasons), processes)
 
 
-def _sync_line(sync: dict[str, Any]) -> str:
+def sync_line(sync: dict[str, Any]) -> str:
+    """Return what the plugin Time_Sync says of itself, in one line."""
     parts = [sync["state"]]
     if sync["state"] != "LEADER":
         parts = [f"{sync['state']}, leader: {sync['leader'] or 'none'}"]
@@ -147,7 +148,7 @@ def _sync_line(sync: dict[str, Any]) -> str:
         if "bound_s" in sync:
             parts.append(f"to go: {sync['offset_s'] * 1e6:+.1f} us  within: {sync['bound_s'] * 1e6:.1f} us")
     parts.append(f"others: {sync['participants']}")
-    return f"time sync: {'    '.join(parts)}"
+    return "    ".join(parts)
 
 
 def _gaze_line(gaze: dict[str, Any]) -> str:
