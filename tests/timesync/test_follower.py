@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -189,6 +190,18 @@ def test_a_leader_of_nonsense_moves_nothing(nonsense):
         until(lambda: strange.requests >= 60)
         assert follower.status().state is SyncState.ACQUIRING
         assert (clock.steps, clock.rate) == (0, 0.0)
+
+
+def test_a_leader_of_random_times_is_not_asked_without_a_pause():
+    events = []
+    random = Random(1)
+    with (
+        Strange(lambda: [struct.pack("<d", time.monotonic() + random.uniform(-1, 1))]) as strange,
+        Follower(Discipline(LocalClock()), "127.0.0.1", strange.port, on_events=events.extend),
+    ):
+        until(lambda: strange.requests >= 72)
+        assert strange.requests < 200
+        assert len(events) < 40
 
 
 def test_answers_in_pieces_and_connections_that_end_are_borne():

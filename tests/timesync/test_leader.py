@@ -179,6 +179,12 @@ def test_nothing_is_left_behind(clock):
     assert threading.active_count() == threads
 
 
+@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 70000), ("a..b", 0)])
+def test_an_address_that_is_none_is_refused(host, port):
+    with pytest.raises(ClockError, match=str(port)):
+        Leader(LocalClock(), host, port)
+
+
 def test_an_address_that_is_not_ours_is_told(clock):
     with pytest.raises(ClockError, match=r"192\.0\.2\.1") as refused:
         Leader(clock, "192.0.2.1")

@@ -139,7 +139,7 @@ class Discipline:
         for exchange in exchanges:
             taken = self._estimator.add(exchange) or taken
         estimate = self._estimator.estimate(now)
-        for broken in self._estimator.take_breaks():
+        for broken in dict.fromkeys(self._estimator.take_breaks()):
             self._broken(broken, now)
         if estimate is not None:
             self._estimate, self._skew = estimate, estimate.skew

@@ -13,7 +13,7 @@ from gazed_timesync.discipline import Discipline, SyncEvent, SyncState, SyncStat
 from gazed_timesync.errors import ClockError
 from gazed_timesync.estimator import SKEW_SD
 from gazed_timesync.exchange import Exchange
-from gazed_timesync.sampling import bursts, calls_for_restart
+from gazed_timesync.sampling import Bursts
 
 __all__ = ["Follower"]
 
@@ -83,8 +83,7 @@ class Follower:
         if not self._asking:
             raise ClockError(f"leader {name or host} has no port to ask at", hint="give port or udp_port")
         self._on_exchanges, self._on_events = on_exchanges, on_events
-        self._random = Random()  # noqa: S311 - no secret
-        self._bursts = bursts(self._random)
+        self._bursts = Bursts(Random())  # noqa: S311 - no secret
         self._made: list[Exchange] = []
         self._answered = host_now()
         self._changed = threading.Condition()
@@ -167,7 +166,7 @@ class Follower:
             self._tell(self.discipline.tick(now, answering=self._is_answering()))
             return
         if not self._is_answering():
-            self._bursts = bursts(self._random)
+            self._bursts.begin_anew()
         self._answered = now
         self._on_exchanges(made)
         self._tell(self.discipline.update(made, now))
@@ -186,8 +185,7 @@ class Follower:
         return host_now() - self._answered < _GONE_S * 1e9
 
     def _tell(self, events: list[SyncEvent]) -> None:
-        if calls_for_restart(events):
-            self._bursts = bursts(self._random)
+        self._bursts.heed(events)
         if events:
             self._on_events(events)
             with self._changed:

@@ -88,14 +88,16 @@ class Leader:
         """Connections ended and datagrams dropped because of what they brought."""
         with contextlib.ExitStack() as made:
             try:
+                if not 0 <= port < 65536:
+                    raise OSError("there is no such port")
                 self._tcp = made.enter_context(socket.create_server((host, port), backlog=_BACKLOG))
                 for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):
                     self._tcp.setsockopt(socket.SOL_SOCKET, buffer, _BUFFER_BYTES)
                 self._udp = made.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
                 self._udp.bind((host, 0))
-            except OSError as error:
+            except (OSError, UnicodeError) as error:
                 raise ClockError(
-                    f"clock service on {host or '*'}:{port}: {error.strerror or error}",
+                    f"clock service on {host or '*'}:{port}: {getattr(error, 'strerror', None) or error}",
                     hint="choose an address of this machine and a port that is free (0: any)",
                 ) from error
             made.pop_all()

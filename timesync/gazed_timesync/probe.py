@@ -9,9 +9,7 @@ offset    question                                                 answer
 16        zeros                                                    leader's time of receipt, float64 s
 24        zeros                                                    leader's time of the answer, float64 s
 32        zeros                                                    jumps of the leader's clock, uint32
-36        zeros                                                    flags, uint32: 0
-40        zeros                                                    bound of the leader's clock, float32 s
-44        zeros                                                    zeros
+36        zeros                                                    zeros
 ========  =======================================================  ==========================
 
 All little-endian.
@@ -29,7 +27,7 @@ __all__ = ["PROBE_BYTES", "Answer", "Question"]
 PROBE_BYTES = 48
 _MAGIC = b"PTX1"
 _QUESTION = struct.Struct("<4sIq32x")
-_ANSWER = struct.Struct("<4sIqddIIf4x")
+_ANSWER = struct.Struct("<4sIqddI12x")
 
 
 class Question(NamedTuple):
@@ -61,12 +59,12 @@ class Answer(NamedTuple):
 
     def pack(self) -> bytes:
         """Return the datagram."""
-        return _ANSWER.pack(_MAGIC, *self.question, self.received, self.replied, self.steps & 0xFFFFFFFF, 0, 0.0)
+        return _ANSWER.pack(_MAGIC, *self.question, self.received, self.replied, self.steps & 0xFFFFFFFF)
 
     @classmethod
     def unpack(cls, datagram: bytes) -> Answer | None:
         """Read a datagram; nothing, if it is no answer."""
         if len(datagram) != PROBE_BYTES or not datagram.startswith(_MAGIC):
             return None
-        _, number, sent_ns, received, replied, steps, _, _ = _ANSWER.unpack(datagram)
+        _, number, sent_ns, received, replied, steps = _ANSWER.unpack(datagram)
         return cls(Question(number, sent_ns), received, replied, steps)

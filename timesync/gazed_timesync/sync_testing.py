@@ -20,7 +20,7 @@ from gazed_timesync.discipline import Discipline, SyncEvent
 from gazed_timesync.exchange import Exchange
 from gazed_timesync.local_clock import LocalClock
 from gazed_timesync.round_trips import RoundTrips
-from gazed_timesync.sampling import bursts, calls_for_restart
+from gazed_timesync.sampling import Bursts
 
 __all__ = ["Course", "Figures", "Network", "Profile", "SimulatedLeader", "SimulatedPeer", "SimulatedSync", "World"]
 
@@ -179,8 +179,7 @@ class SimulatedSync:
         self.discipline = Discipline(self.clock)
         self.events: list[tuple[float, SyncEvent]] = []
         self.exchanges: list[Exchange] = []
-        self._random = Random(seed)  # noqa: S311 - a simulation
-        self._bursts = bursts(self._random)
+        self._bursts = Bursts(Random(seed))  # noqa: S311 - a simulation
         self._sampler = _Sampler(every_s)
         self._last: tuple[float, int] = (-np.inf, 0)
         self._backwards = 0
@@ -240,8 +239,7 @@ class SimulatedSync:
 
     def _tell(self, events: list[SyncEvent]) -> None:
         self.events += [(self.world.now_s, event) for event in events]
-        if calls_for_restart(events):
-            self._bursts = bursts(self._random)
+        self._bursts.heed(events)
 
 
 class SimulatedPeer:
