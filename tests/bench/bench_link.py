@@ -244,8 +244,9 @@ def others(found: list[tuple[Trial, dict[str, Any]]]) -> Iterator[dict[str, Any]
         for name in runs[0]:
             all_figures = [dict(_figures(case, profile, name, seen[name])) for seen in runs]
             for figure in all_figures[0]:
-                value = float(np.median([each[figure][0] for each in all_figures]))
-                yield _judged((profile, 50.0, name), f"{case}: {figure}", value, all_figures[0][figure][1])
+                values = [each[figure][0] for each in all_figures]
+                one = _judged((profile, 50.0, name), f"{case}: {figure}", np.median(values), all_figures[0][figure][1])
+                yield one | {"worst": round(float(max(values)), 4)}
 
 
 def _figures(case: str, profile: str, name: str, seen: dict[str, Any]) -> Iterator[tuple[str, tuple[float, float]]]:
@@ -310,7 +311,7 @@ def show(rows: list[dict[str, Any]], targets: list[dict[str, Any]]) -> None:
         verdict = "" if one["most"] == np.inf else "met" if one["met"] else "MISSED"
         print(
             f"{one['link']:7} {one['ppm']:3.0f} {one['follower']:11} {one['figure']:26} {one['value']:10.4f} "
-            f"{one['most']:9.3f} {verdict}"
+            f"{one['most']:9.3f} {verdict}" + (f" (worst {one['worst']})" if "worst" in one else "")
         )
 
 

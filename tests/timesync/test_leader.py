@@ -199,5 +199,5 @@ def test_a_leader_that_compensates_is_early_by_a_round_trip(clock):
             (time_s,) = answers(asking)
             early.append(clock.now() - time_s)
             time.sleep(0.01)  # a follower that is 10 ms away, as the leader sees it
-        assert min(early[8:]) > 0.01
+        assert min(early[8:]) > 0.009  # the leader may note late that it has answered
         assert max(early[8:]) < 0.1

@@ -108,6 +108,18 @@ def test_a_small_step_of_the_leader_is_slewed_without_a_jump(profile):
     assert sync.figures().backwards == 0
 
 
+@pytest.mark.parametrize("profile", ["wifi", "queued"])
+def test_a_step_as_small_as_the_corridor_is_wide_is_soon_found_out(profile):
+    # After it nearly every exchange could have been before it as well.
+    for seed in range(4, 8):
+        sync = followed(profile, 50.0, seed, until=40.0, steps=[(20.0 + seed / 50, -4e-3)])
+        errors = sync.errors()
+        assert np.abs(errors[errors[:, 0] > 28.2, 1]).max() < 250e-6
+        wrong = np.abs(errors[:, 1]) > errors[:, 2]
+        assert wrong.sum() * 0.05 < 5.0
+        assert sync.clock.steps == 1
+
+
 def test_while_held_the_clock_is_slewed_gently_and_never_jumps():
     sync = followed("wired", until=28.0, steps=[(30.2, 30e-3)])
     sync.clock.hold()

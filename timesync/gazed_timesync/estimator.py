@@ -25,8 +25,9 @@ Break = Literal["leader-stepped", "rate-bent"]
 _WINDOW_S = 90.0
 _CAPACITY = 4096
 _LEAST = 5  # exchanges, before anything is said
-_SUSPECTS = 2  # exchanges in a row that contradict the corridor prove a step
+_SUSPECTS, _AMONG = 2, 12  # so many exchanges that cannot be, among so many, prove a step
 _TOLERANCE_S = 100e-6
+_BEND = 60e-6  # of a rate, at most, while nothing but the rate is to blame
 _LAGS_S = (3.0, 8.0, 20.0)
 _SIGMAS = 4.5
 _RESOLUTION_S = 2e-6
@@ -129,11 +130,14 @@ class Estimator:
             self._suspects.append(row)
             if len(self._suspects) < _SUSPECTS:
                 return False
-            self._restart(self._suspects)
+            # With a small step, or a wide corridor, most exchanges after it can be either side of it.
+            since = np.searchsorted(self._rows[: self._end, 0], self._suspects[0][0])
+            self._restart(sorted([*self._suspects, *map(tuple, self._rows[since : self._end].tolist())]))
             return True
-        self.refused += len(self._suspects)
-        self._suspects.clear()
         self._append(row)
+        if self._suspects and self._rows[max(self._begin, self._end - _AMONG), 0] > self._suspects[0][0]:
+            self.refused += len(self._suspects)
+            self._suspects.clear()
         return True
 
     def leader_stepped(self) -> None:
@@ -190,7 +194,7 @@ class Estimator:
         since = (sent + received) / 2 - self._fit_at
         expected = self._fit.offset_s + self._fit.skew * since
         uncertain = self._fit.sigma_s + self._fit.sigma_skew * abs(since)
-        tolerance = self._fit.half_s + 6 * uncertain + _TOLERANCE_S
+        tolerance = 6 * uncertain + _BEND * abs(since) + _TOLERANCE_S
         return not leader_out - received - tolerance <= expected <= leader_in - sent + tolerance
 
     def _restart(self, rows: list[tuple[float, float, float, float]]) -> None:
@@ -222,7 +226,8 @@ class Estimator:
     def _refit(self) -> None:
         self._stale = False
         now = float(self._rows[self._end - 1, 3])
-        since = self._bent_since(now)
+        # While a step is suspected, exchanges before and after it are mixed.
+        since = None if self._suspects else self._bent_since(now)
         if since is not None:
             self._forget_before(since)
             self._new_rate()
@@ -255,13 +260,13 @@ class Estimator:
             at, fit = before[-1]
             rows = self._rows[self._begin : self._end]
             rows = rows[np.searchsorted(rows[:, 0], at, side="right") :]
-            if len(rows) >= _NEW_RATE_MIN and _surprising(rows, at, fit):
-                return at
+            if len(rows) >= _NEW_RATE_MIN and (since := _surprising(rows, at, fit)) is not None:
+                return since
         return None
 
 
-def _surprising(rows: Array, at: float, fit: CorridorFit) -> bool:
-    """Whether the edges of later exchanges lie elsewhere than a fit of ``at`` expects, beyond chance."""
+def _surprising(rows: Array, at: float, fit: CorridorFit) -> float | None:
+    """Return since when the edges of later exchanges lie elsewhere than a fit of ``at`` expects, beyond chance."""
     sent, leader_in, leader_out, received = rows.T
     back = received - (leader_out - leader_in)
     centre = float(sent.mean() + back.mean()) / 2
@@ -269,10 +274,12 @@ def _surprising(rows: Array, at: float, fit: CorridorFit) -> bool:
     expected = fit.offset_s + fit.skew * ahead
     up = leader_in - sent - fit.skew * (sent - centre) - expected
     low = back - leader_in + fit.skew * (back - centre) + expected
-    outside = -min(float(up.min()), float(low.min()))
-    if outside > _RESOLUTION_S / 2 and outside > 4 * (fit.sigma_s + fit.sigma_skew * (float(received[-1]) - at)):
-        return True
+    outside = -np.minimum(up, low) > max(
+        _RESOLUTION_S / 2, 4 * (fit.sigma_s + fit.sigma_skew * (float(received[-1]) - at))
+    )
+    if outside.any():
+        return float(sent[np.argmax(outside)])
     count = max(6, min(30, len(rows) // 3))
     (up_edge, up_sd), (low_edge, low_sd) = lower_edge(up, count), lower_edge(low, count)
     sigma = (0.25 * (up_sd**2 + low_sd**2) + fit.sigma_s**2 + (fit.sigma_skew * ahead) ** 2) ** 0.5
-    return bool(abs(up_edge - low_edge) / 2 > _SIGMAS * sigma + _RESOLUTION_S)
+    return at if abs(up_edge - low_edge) / 2 > _SIGMAS * sigma + _RESOLUTION_S else None
