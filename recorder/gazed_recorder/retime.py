@@ -89,7 +89,10 @@ def _retime_stream(
     old = np.concatenate([each.records for each in scans])
     if report.info.get("clock") != "hardware" or not np.isfinite(old["device_time"]).any():
         return Retimed(reason="its frames have no stamps of the camera's own")
-    captured = _fit(old, 1 / float(report.info["fps"]))
+    fps = report.info.get("fps")
+    if not isinstance(fps, int | float) or not 0 < fps < 1e6:
+        return Retimed(reason=f"its frame rate is not known: {fps!r:.40}")
+    captured = _fit(old, 1 / fps)
     if captured is None:
         return Retimed(reason="the stamps of its frames do not go on for 5 s")
     stamps = _rising(clock.to_pupil(captured), _MIN_STEP_S)

@@ -74,6 +74,15 @@ def test_a_short_stretch_is_left(tmp_path: Path) -> None:
     assert "5 s" in retime(folder)["world"].reason
 
 
+@pytest.mark.parametrize("fps", [0, -30.0, "x", None])
+def test_a_rate_that_is_none_is_left(tmp_path: Path, fps: object) -> None:
+    folder = make_recording(tmp_path, streams=("world",))
+    manifest = Manifest.load(folder)
+    manifest.streams["world"].info |= {"clock": "hardware", "fps": fps}
+    manifest.save(folder)
+    assert "frame rate" in retime(folder)["world"].reason
+
+
 def test_a_torn_recording_is_repaired_first(tmp_path: Path) -> None:
     folder = make_recording(tmp_path, closed=False)
     with pytest.raises(RecordingRefused, match="not closed"):
