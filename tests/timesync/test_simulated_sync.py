@@ -203,6 +203,15 @@ def test_a_single_wrong_answer_changes_nothing():
     assert np.abs(sync.errors()[100:, 1]).max() < 250e-6
 
 
+def test_wrong_answers_that_do_not_agree_are_no_step():
+    sync = followed("wired", until=20.0)
+    answers = iter([3.0, -5.0, 0.0, 0.0, -7.0, 0.0, 0.0, 11.0])
+    sync.leader.garble = lambda time: time + next(answers, 0.0)
+    sync.run(40.0)
+    assert sync.kinds().count("leader-stepped") == 0
+    assert np.abs(sync.errors()[100:, 1]).max() < 250e-6
+
+
 def test_pupil_time_is_read_forwards_only():
     sync = followed("wifi", 50.0, until=60.0, steps=[(30.0, -4e-3)])
     clock = sync.clock

@@ -127,6 +127,9 @@ class Estimator:
         sent, received = (exchange.sent - host) * 1e-9, (exchange.received - host) * 1e-9
         row = (sent, exchange.received_by_leader - leader, exchange.replied - leader, received)
         if self._contradicts(row):
+            if self._suspects and not _agree(self._suspects[-1], row):
+                self.refused += len(self._suspects)
+                self._suspects.clear()
             self._suspects.append(row)
             if len(self._suspects) < _SUSPECTS:
                 return False
@@ -263,6 +266,11 @@ class Estimator:
             if len(rows) >= _NEW_RATE_MIN and (since := _surprising(rows, at, fit)) is not None:
                 return since
         return None
+
+
+def _agree(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    """Whether the leader's clock can have run evenly between two exchanges."""
+    return max(one[2] - one[3], other[2] - other[3]) <= min(one[1] - one[0], other[1] - other[0]) + _TOLERANCE_S
 
 
 def _surprising(rows: Array, at: float, fit: CorridorFit) -> float | None:
