@@ -113,7 +113,11 @@ class Child:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None and not isinstance(error, SystemExit):
+        foreseen = isinstance(error, GazedError)
+        if isinstance(error, GazedError):
+            # It says enough of itself; where it came from is for what nobody foresaw.
+            _log.error("%s ends: %s%s", self.name, error.message, f" ({error.hint})" if error.hint else "")
+        elif error is not None and not isinstance(error, SystemExit):
             _log.error("%s ends: %s", self.name, error, exc_info=error)
         self._closed = True
         logging.shutdown()
@@ -121,3 +125,5 @@ class Child:
         zmq.Context.instance().destroy(linger=200)
         os.close(self.wake_fd)
         self.clock.close()
+        if foreseen:
+            raise SystemExit(1)

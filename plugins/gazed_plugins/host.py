@@ -146,6 +146,10 @@ class Host:
         """What becomes readable when there is something to do."""
         return self._context.subscriber.socket, self._context.wake_fd
 
+    def begin(self) -> None:
+        """Let the plugin have its first turn; what it raises then, as for want of a port, ends the process."""
+        self._plugin.on_idle()
+
     def turn(self) -> None:
         """Hand over the messages that wait (``PluginContext.subscribe`` says which), and let the plugin do what is due.
 
@@ -216,8 +220,7 @@ def main(argv: list[str]) -> None:
             wait = zmq.Poller()
             for source in (*host.sources, child.wake_fd):
                 wait.register(source, zmq.POLLIN)
-            # Who cannot begin, as for want of a port, is not ready.
-            host.stats()
+            host.begin()
             child.ready()
             gc.collect()
             gc.freeze()

@@ -76,7 +76,7 @@ class Plugin(Protocol):
 
     Its docstring is what users read about it (``meta.should_doc``). All methods are called by one thread. An error in
     ``on_message`` or ``on_idle`` is logged and counted, and the plugin goes on; ten with no message handled in
-    between end its process.
+    between end its process, and so does one in the very first ``on_idle``: it cannot begin.
     """
 
     topics: tuple[str, ...]

@@ -221,6 +221,14 @@ def test_the_status_tells_how_the_clock_is_kept(told: dict[str, Any], wanted: st
     assert lines == ([f"time sync: {wanted}"] if wanted else [])
 
 
+def test_the_status_names_processes_that_do_not_run() -> None:
+    status = {"recording": None, "time": 1.0, "listen": "", "streams": {}, "free_gb": 9.0, "gb_per_hour": None}
+    died = {"state": "failed", "restarts": 6, "reason": "ended with exit code 1"}
+    status |= {"plugins": {}, "processes": {"Time_Sync": died, "broker": {"state": "ready", "restarts": 0}}}
+    lines = [str(line) for line in _status_view(status).renderables]
+    assert "Time_Sync: ended with exit code 1; the log says why" in lines
+
+
 def test_without_a_screen_there_is_no_window(daemon: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +27,10 @@ from gazed_plugins.errors import PluginError
 from gazed_plugins.frame_publisher import FramePublisher
 from gazed_plugins.host import Host
 from gazed_timesync import PupilClock
+from gazed_timesync.namespace_testing import Namespace, namespaces_refused
+from gazed_timesync.zre import ZRE_PORT
+
+REFUSED = namespaces_refused()
 
 
 @pytest.fixture
@@ -286,4 +291,19 @@ def test_what_cannot_start_says_why(run_dir: RunDir, clock: PupilClock, argument
     code, errors = started.end()
     assert code == 1
     assert text in errors
+    assert "Traceback" not in errors
     assert Path(run_dir.clock).exists()
+
+
+@pytest.mark.root
+@pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
+@pytest.mark.parametrize("name", ["Time_Sync", "Pupil_Groups"])
+def test_a_plugin_whose_port_is_taken_is_never_ready_and_says_so_in_one_line(bus: RunDir, name: str) -> None:
+    with Namespace() as space, space.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("", ZRE_PORT))
+        started = _Started(bus, name)
+        assert list(started.lines()) == []
+        code, errors = started.end()
+    assert code == 1
+    assert len(errors.splitlines()) == 1
+    assert "cannot listen at UDP port 5670" in errors

@@ -119,6 +119,11 @@ def _status_view(current: dict[str, Any]) -> Group:
         for name, stream in current["streams"].items()
         if stream.get("reason")
     ]
+    reasons += [
+        f"{name}: {process['reason']}; the log says why"
+        for name, process in current["processes"].items()
+        if process["state"] in ("restarting", "failed") and name not in current["streams"]
+    ]
     processes = Table("process", "state", "restarts", "per second", "behind")
     for name, process in current["processes"].items():
         plugin = current["plugins"].get(name)
