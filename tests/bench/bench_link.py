@@ -241,8 +241,8 @@ def others(found: list[tuple[Trial, dict[str, Any]]]) -> Iterator[dict[str, Any]
     """Yield the figures of the other cases, each with its target, the middle of the runs."""
     for case, profile in dict.fromkeys((trial.case, trial.profile) for trial, _ in found):
         runs = [seen for trial, seen in found if (trial.case, trial.profile) == (case, profile)]
-        for name in runs[0]:
-            all_figures = [dict(_figures(case, profile, name, seen[name])) for seen in runs]
+        for name in dict.fromkeys(name for seen in runs for name in seen):
+            all_figures = [dict(_figures(case, profile, name, seen[name])) for seen in runs if name in seen]
             for figure in all_figures[0]:
                 values = [each[figure][0] for each in all_figures]
                 one = _judged((profile, 50.0, name), f"{case}: {figure}", np.median(values), all_figures[0][figure][1])
