@@ -12,12 +12,15 @@ import logging
 import mmap
 import os
 import struct
+import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import astuple
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
@@ -109,9 +112,8 @@ def open_bank(spec: BankSpec) -> Bank:
 
 
 def _render_bank(spec: BankSpec, path: Path) -> Bank:
-    content = _content(spec)
     try:
-        bank = _keep(spec, content, path)
+        bank = _keep(spec, path)
         _trim(path.parent)
     except OSError as error:
         _log.warning("cannot keep the simulated wearer in %s: %s", path.parent, error.strerror)
@@ -119,21 +121,21 @@ def _render_bank(spec: BankSpec, path: Path) -> Bank:
         return bank
     try:
         with tempfile.TemporaryFile() as file:
-            return _write(spec, content, file)
+            return _write(spec, file)
     except OSError as error:
         raise SourceError(
-            f"no room for the simulated wearer's {spec.stream} ({sum(map(len, content)) >> 20} MB) in {path.parent}"
-            f" nor in {tempfile.gettempdir()}: {error.strerror}",
+            f"no room for the simulated wearer's {spec.stream} in {path.parent} nor in {tempfile.gettempdir()}:"
+            f" {error.strerror}",
             hint="free some disk space, or name a roomy folder in XDG_CACHE_HOME",
         ) from error
 
 
-def _keep(spec: BankSpec, content: list[bytes], path: Path) -> Bank:
+def _keep(spec: BankSpec, path: Path) -> Bank:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(suffix=".part", dir=path.parent)
     with os.fdopen(handle, "w+b") as file:
         try:
-            bank = _write(spec, content, file)
+            bank = _write(spec, file)
             Path(name).replace(path)
         except OSError:
             Path(name).unlink()
@@ -141,14 +143,18 @@ def _keep(spec: BankSpec, content: list[bytes], path: Path) -> Bank:
     return bank
 
 
-def _write(spec: BankSpec, content: list[bytes], file: BinaryIO) -> Bank:
-    file.writelines(content)
-    file.flush()
+def _write(spec: BankSpec, file: BinaryIO) -> Bank:
+    # In a process of its own: what rendering takes would stay in the memory of the camera, and OpenCV with it.
+    command = [sys.executable, "-m", __name__, msgspec.json.encode(spec).decode()]
+    failed = subprocess.run(command, stdout=file, check=False).returncode
+    if failed < 0:
+        raise SourceError(f"rendering the simulated wearer's {spec.stream} was ended by signal {-failed}")
+    if failed:
+        raise OSError(failed, os.strerror(failed))
     return Bank(spec, file)
 
 
 def _content(spec: BankSpec) -> list[bytes]:
-    # Replay needs no OpenCV, so it is loaded to render only.
     from gazed_capture.wearer.render import render
 
     loop = render(spec)
@@ -191,3 +197,17 @@ def _trim(folder: Path) -> None:
         kept += size
         if kept > _CACHE_BYTES:
             path.unlink(missing_ok=True)
+
+
+def _main(argv: list[str]) -> None:
+    """Write one bank to standard output; the exit code is the number of the system's error."""
+    spec = msgspec.json.decode(argv[1], type=BankSpec)
+    try:
+        with os.fdopen(os.dup(1), "wb") as out:
+            out.writelines(_content(spec))
+    except OSError as error:
+        sys.exit(error.errno)
+
+
+if __name__ == "__main__":
+    _main(sys.argv)
