@@ -26,7 +26,7 @@ from gazed_bus.client import Subscriber
 from gazed_bus.codec import Raw, encode, notification_topic
 from gazed_bus.errors import MessageError, NotGazed, NotReachable, RequestRefused
 from gazed_timesync import ClockError, host_now
-from gazed_timesync.exchange import Exchange
+from gazed_timesync.sync.exchange import Exchange
 
 if TYPE_CHECKING:
     from gazed_timesync import Estimator

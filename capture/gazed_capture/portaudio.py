@@ -19,7 +19,7 @@ from gazed_capture.sound import BLOCK, Chunk
 from gazed_capture.source import DeviceInfo
 from gazed_capture.usb import usb_parent
 from gazed_timesync import HostNs, UnixNs, host_now
-from gazed_timesync.stream_clock import StreamClock
+from gazed_timesync.devices.stream_clock import StreamClock
 
 __all__ = ["Capture", "default_input", "inputs"]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from gazed_bus.frame import Frame
 from gazed_capture.errors import DeviceLost
 from gazed_timesync import HostNs
-from gazed_timesync.sample_clock import SampleClock
+from gazed_timesync.devices.sample_clock import SampleClock
 
 __all__ = ["BLOCK", "Blocks", "Chunk"]
 

@@ -36,7 +36,7 @@ from gazed_capture.usb import SYSFS_USB, UsbDevice, usb_devices
 from gazed_capture.uvc_descriptors import CameraFormat, Streaming, read_streaming
 from gazed_capture.uvc_options import UvcOptions
 from gazed_timesync import HostNs, host_now
-from gazed_timesync.device_clock import DeviceClock
+from gazed_timesync.devices.device_clock import DeviceClock
 
 __all__ = ["UvcSource"]
 

@@ -16,7 +16,7 @@ from gazed_plugins.errors import UnknownPlugin
 from gazed_timesync import PupilTime
 
 if TYPE_CHECKING:
-    from gazed_timesync.node import SyncClock
+    from gazed_timesync.sync.node import SyncClock
 
 __all__ = ["Plugin", "PluginContext", "find_plugin", "plugin_names"]
 

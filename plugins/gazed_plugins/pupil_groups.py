@@ -17,9 +17,9 @@ from gazed_plugins.arguments import is_number, read_names, read_text, refuse_unk
 from gazed_plugins.errors import PluginArgument
 from gazed_plugins.plugin import PluginContext
 from gazed_timesync.errors import ZreMalformed
-from gazed_timesync.zre import ZreNode
-from gazed_timesync.zre_codec import MAX_FRAME
-from gazed_timesync.zre_session import ZreEvent, ZrePeer
+from gazed_timesync.zre.codec import MAX_FRAME
+from gazed_timesync.zre.node import ZreNode
+from gazed_timesync.zre.session import ZreEvent, ZrePeer
 
 __all__ = ["PupilGroups"]
 

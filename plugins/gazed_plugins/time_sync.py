@@ -16,9 +16,9 @@ from gazed_bus.codec import Message
 from gazed_plugins.arguments import read_names, read_numbers, read_text, shown
 from gazed_plugins.errors import PluginArgument
 from gazed_plugins.plugin import PluginContext
-from gazed_timesync.discipline import SyncEvent
-from gazed_timesync.exchange import Exchange, pack_exchanges
-from gazed_timesync.node import TimeSyncNode
+from gazed_timesync.sync.discipline import SyncEvent
+from gazed_timesync.sync.exchange import Exchange, pack_exchanges
+from gazed_timesync.sync.node import TimeSyncNode
 
 __all__ = ["TimeSync"]
 

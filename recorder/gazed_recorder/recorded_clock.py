@@ -17,7 +17,7 @@ from gazed_recorder.datalog import PldataReader
 from gazed_recorder.errors import DamagedFile
 from gazed_recorder.manifest import Int64, Manifest
 from gazed_timesync import ClockError, ClockPair, HostNs, Segment, UnixNs
-from gazed_timesync.exchange import Exchange, unpack_exchanges
+from gazed_timesync.sync.exchange import Exchange, unpack_exchanges
 
 __all__ = ["RecordedClock", "Refit", "read_clock"]
 
@@ -163,7 +163,7 @@ class RecordedClock:
         return Refit(*np.array(sorted(rows)).T)
 
     def _refit_piece(self, run: Sequence[Exchange], window_s: float) -> Iterator[tuple[float, float, float, float]]:
-        from gazed_timesync.estimator import Estimator
+        from gazed_timesync.sync.estimator import Estimator
 
         half, sent = round(window_s / 2 * 1e9), [exchange.sent for exchange in run]
         count = max(1, round((sent[-1] - sent[0]) / 1e9 / _EVERY_S))

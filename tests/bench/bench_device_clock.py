@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gazed_timesync.device_clock import DeviceClock
-from gazed_timesync.testing import CameraFrames, Load, Seen, camera_frames, libuvc_stamps, map_frames
+from gazed_timesync.devices.device_clock import DeviceClock
+from gazed_timesync.devices.testing import CameraFrames, Load, Seen, camera_frames, libuvc_stamps, map_frames
 
 
 def figures(frames: CameraFrames, stamps: NDArray[np.float64]) -> dict[str, float]:

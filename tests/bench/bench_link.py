@@ -37,7 +37,7 @@ import numpy as np
 
 from gazed_timesync import host_now
 from gazed_timesync.namespace_testing import Namespace, namespaces_refused
-from gazed_timesync.sync_testing import Figures
+from gazed_timesync.sync.testing import Figures
 
 HERE = Path(__file__).parent
 # To the leader and back: shape, base, jitter (us), loss, stalls a second, least, most (us); and whether in order.

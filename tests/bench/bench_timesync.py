@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gazed_timesync.sync_testing import Figures, Network, Profile, SimulatedLeader, SimulatedPeer, SimulatedSync, World
+from gazed_timesync.sync.testing import Figures, Network, Profile, SimulatedLeader, SimulatedPeer, SimulatedSync, World
 
 PROFILES: tuple[Profile, ...] = ("loop", "wired", "wifi", "queued")
 

@@ -79,7 +79,7 @@ class PlainLeader(socketserver.ThreadingTCPServer):
 
 
 class CaptureFollower:
-    """Pupil Capture's follower, as ``gazed_timesync.sync_testing.SimulatedPeer`` describes it, over a real socket."""
+    """Pupil Capture's follower, as ``gazed_timesync.sync.testing.SimulatedPeer`` describes it, over a real socket."""
 
     def __init__(self, address: str, port: int, corrected: bool) -> None:
         self._leader, self._corrected = (address, port), corrected

@@ -63,7 +63,7 @@ def test_where_nobody_leads_nothing_is_known(space):
 
 
 def test_it_needs_no_library_for_cameras():
-    code = "import sys, gazed.cli, gazed_timesync.node; sys.exit(bool({'cv2', 'av'} & set(sys.modules)))"
+    code = "import sys, gazed.cli, gazed_timesync.sync.node; sys.exit(bool({'cv2', 'av'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
 
 

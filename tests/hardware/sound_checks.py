@@ -20,7 +20,7 @@ import numpy as np
 from gazed_bus.frame import Frame
 from gazed_capture.microphone import MicrophoneSource
 from gazed_timesync import UnixNs, host_now
-from gazed_timesync.stream_clock import StreamClock
+from gazed_timesync.devices.stream_clock import StreamClock
 
 __all__ = ["MOST_MS", "Player", "as_blocks", "click_times", "errors_ms", "frames_while", "heard_as_played", "listen"]
 

@@ -28,7 +28,7 @@ from gazed_plugins.frame_publisher import FramePublisher
 from gazed_plugins.host import Host
 from gazed_timesync import PupilClock
 from gazed_timesync.namespace_testing import Namespace, namespaces_refused
-from gazed_timesync.zre import ZRE_PORT
+from gazed_timesync.zre.node import ZRE_PORT
 
 REFUSED = namespaces_refused()
 

@@ -12,7 +12,7 @@ from gazed_plugins.pupil_groups import PupilGroups
 from gazed_plugins.testing import FakeContext, check_plugin
 from gazed_timesync import PupilTime
 from gazed_timesync.namespace_testing import Namespace, namespaces_refused
-from gazed_timesync.zre import ZreNode
+from gazed_timesync.zre.node import ZreNode
 
 REFUSED = namespaces_refused()
 needs_namespace = pytest.mark.skipif(bool(REFUSED), reason=REFUSED)

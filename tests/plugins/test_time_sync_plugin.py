@@ -10,8 +10,8 @@ from gazed_plugins.errors import PluginArgument
 from gazed_plugins.testing import FakeContext, check_plugin
 from gazed_plugins.time_sync import TimeSync
 from gazed_timesync import PupilTime
-from gazed_timesync.exchange import unpack_exchanges
 from gazed_timesync.namespace_testing import Namespace, namespaces_refused
+from gazed_timesync.sync.exchange import unpack_exchanges
 
 REFUSED = namespaces_refused()
 needs_namespace = pytest.mark.skipif(bool(REFUSED), reason=REFUSED)

@@ -18,7 +18,7 @@ from gazed_recorder.recorded_clock import RecordedClock
 from gazed_recorder.testing import EPOCH_NS, make_recording
 from gazed_recorder.verify import verify
 from gazed_timesync import ClockError, ClockPair, HostNs, PupilClock, PupilTime, Segment, UnixNs, host_now
-from gazed_timesync.exchange import Exchange, pack_exchanges
+from gazed_timesync.sync.exchange import Exchange, pack_exchanges
 
 S = 10**9
 UNIX = 1_700_000_000 * S

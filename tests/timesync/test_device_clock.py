@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gazed_timesync import HostNs
-from gazed_timesync.device_clock import DeviceClock
-from gazed_timesync.testing import CameraFrames, Load, camera_frames, libuvc_stamps, map_frames
+from gazed_timesync.devices.device_clock import DeviceClock
+from gazed_timesync.devices.testing import CameraFrames, Load, camera_frames, libuvc_stamps, map_frames
 
 LOADS: tuple[Load, ...] = ("idle", "load", "stalls")
 FPS = 120.0

@@ -9,8 +9,8 @@ frames a second, 3 at 30).
 import numpy as np
 import pytest
 
-from gazed_timesync.device_clock import DeviceClock
-from gazed_timesync.testing import CameraFrames, Load, camera_frames, libuvc_stamps, map_frames
+from gazed_timesync.devices.device_clock import DeviceClock
+from gazed_timesync.devices.testing import CameraFrames, Load, camera_frames, libuvc_stamps, map_frames
 
 LOADS: tuple[Load, ...] = ("idle", "load", "stalls")
 

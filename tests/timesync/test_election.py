@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gazed_timesync.election import Announcement, Election, group_name, parse_announcement
 from gazed_timesync.errors import ZreMalformed
+from gazed_timesync.sync.election import Announcement, Election, group_name, parse_announcement
 
 OWN, OTHER, THIRD = UUID(int=5), UUID(int=9), UUID(int=2)
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gazed_timesync import ClockError, Exchange, HostNs
-from gazed_timesync.estimator import Estimator
-from gazed_timesync.exchange import pack_exchanges, unpack_exchanges
+from gazed_timesync.sync.estimator import Estimator
+from gazed_timesync.sync.exchange import pack_exchanges, unpack_exchanges
 
 ints = st.integers(-(2**62), 2**62).map(HostNs)
 times = st.floats(allow_nan=True, allow_infinity=True)

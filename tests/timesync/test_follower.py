@@ -237,5 +237,5 @@ def test_nothing_is_left_behind():
 
 
 def test_importing_the_package_computes_nothing():
-    script = "import sys, gazed_timesync, gazed_timesync.leader; sys.exit('numpy' in sys.modules)"
+    script = "import sys, gazed_timesync, gazed_timesync.sync.leader; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from gazed_timesync import ClockError, HostNs, Leader, LocalClock, PupilTime
-from gazed_timesync.probe import PROBE_BYTES, Answer, Question
+from gazed_timesync.sync.probe import PROBE_BYTES, Answer, Question
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from gazed_timesync.device_clock import DeviceClock
-from gazed_timesync.offline_clock import refit_arrivals
-from gazed_timesync.testing import CameraFrames, Load, camera_frames, map_frames
+from gazed_timesync.devices.device_clock import DeviceClock
+from gazed_timesync.devices.offline_clock import refit_arrivals
+from gazed_timesync.devices.testing import CameraFrames, Load, camera_frames, map_frames
 
 LOADS: tuple[Load, ...] = ("idle", "load", "stalls")
 

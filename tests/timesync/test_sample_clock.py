@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gazed_timesync import HostNs
-from gazed_timesync.sample_clock import SampleClock
+from gazed_timesync.devices.sample_clock import SampleClock
 
 RATE, BLOCK = 48000, 1024
 START = 10**12

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from gazed_timesync import Discipline, HostNs, LocalClock, SyncState
-from gazed_timesync.estimator import Estimator
-from gazed_timesync.exchange import MAX_LEADER_S
-from gazed_timesync.sync_testing import (
+from gazed_timesync.sync.estimator import Estimator
+from gazed_timesync.sync.exchange import MAX_LEADER_S
+from gazed_timesync.sync.testing import (
     Course,
     Figures,
     Network,

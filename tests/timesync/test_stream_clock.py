@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gazed_timesync import HostNs, UnixNs
-from gazed_timesync.stream_clock import StreamClock
+from gazed_timesync.devices.stream_clock import StreamClock
 
 HOST = HostNs(50 * 10**9)
 UNIX = UnixNs(1_700_000_000 * 10**9)

@@ -8,11 +8,11 @@ from contextlib import ExitStack
 import pytest
 
 from gazed_timesync import HostNs, Leader, LocalClock, PupilTime, SyncState, host_now
-from gazed_timesync.election import group_name
 from gazed_timesync.errors import ZreMalformed
 from gazed_timesync.namespace_testing import Cable, Namespace, namespaces_refused
-from gazed_timesync.node import TimeSyncNode
-from gazed_timesync.zre import ZreNode
+from gazed_timesync.sync.election import group_name
+from gazed_timesync.sync.node import TimeSyncNode
+from gazed_timesync.zre.node import ZreNode
 
 REFUSED = namespaces_refused()
 pytestmark = [pytest.mark.root, pytest.mark.skipif(bool(REFUSED), reason=REFUSED)]
@@ -191,7 +191,7 @@ def test_to_another_group_and_back(space, member):
 
 
 def test_a_leader_that_was_silent_but_is_well_is_asked_again(space, member, monkeypatch):
-    monkeypatch.setattr("gazed_timesync.node._ASK_AGAIN_S", 0.5)
+    monkeypatch.setattr("gazed_timesync.sync.node._ASK_AGAIN_S", 0.5)
     a, b = member(space, "a", 1000.0, bias=3.0), member(space, "b", 2000.0)
     b.wait(LOCKED), a.wait(LEADER)
     b.node._answered_s -= 60.0
@@ -213,7 +213,7 @@ def test_who_never_leads_has_no_port_open_and_a_wrong_group_changes_nothing(spac
 
 
 def test_of_equal_ranks_all_choose_the_same(space, member, monkeypatch):
-    monkeypatch.setattr("gazed_timesync.election.random.random", lambda: 0.5)
+    monkeypatch.setattr("gazed_timesync.sync.election.random.random", lambda: 0.5)
     members = [member(space, name, start) for name, start in (("a", 1000.0), ("b", 2000.0), ("c", 3000.0))]
     highest = max(members, key=lambda each: each.node._zre.uuid.int)
     for each in members:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gazed_timesync.errors import ZreMalformed
-from gazed_timesync.zre_codec import (
+from gazed_timesync.zre.codec import (
     Hello,
     Join,
     Leave,

@@ -18,12 +18,12 @@ import pytest
 import zmq
 
 from gazed_timesync import Leader, LocalClock, PupilTime, SyncState, TimeSyncNode
-from gazed_timesync.election import group_name
 from gazed_timesync.errors import ZreError
-from gazed_timesync.interfaces import read_interfaces
 from gazed_timesync.namespace_testing import Cable, Namespace, namespaces_refused
-from gazed_timesync.zre import ZreNode
-from gazed_timesync.zre_codec import Hello, encode_beacon, encode_message
+from gazed_timesync.sync.election import group_name
+from gazed_timesync.zre.codec import Hello, encode_beacon, encode_message
+from gazed_timesync.zre.interfaces import read_interfaces
+from gazed_timesync.zre.node import ZreNode
 
 REFUSED = namespaces_refused()
 pytestmark = [pytest.mark.root, pytest.mark.skipif(bool(REFUSED), reason=REFUSED)]
@@ -454,5 +454,5 @@ def test_two_hundred_nodes_of_one_machine(alone):
 
 
 def test_the_node_needs_no_numpy():
-    code = "import sys, gazed_timesync.zre, gazed_timesync.election; sys.exit('numpy' in sys.modules)"
+    code = "import sys, gazed_timesync.zre.node, gazed_timesync.sync.election; sys.exit('numpy' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=20, cwd=Path("/"))

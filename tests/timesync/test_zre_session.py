@@ -7,8 +7,8 @@ from uuid import UUID
 import pytest
 
 from gazed_timesync.errors import ZreMalformed
-from gazed_timesync.zre_codec import Hello, Join, Ping, Shout, Whisper, encode_beacon, encode_message
-from gazed_timesync.zre_session import ZreSession
+from gazed_timesync.zre.codec import Hello, Join, Ping, Shout, Whisper, encode_beacon, encode_message
+from gazed_timesync.zre.session import ZreSession
 
 OWN, SEVEN = UUID(int=1), UUID(int=7)
 

@@ -19,12 +19,12 @@ from gazed_timesync.local_clock import LocalClock
 from gazed_timesync.relations import ClockPair, UnixNs, read_clock_pair
 
 if TYPE_CHECKING:
-    from gazed_timesync.discipline import Discipline, SyncEvent, SyncState, SyncStatus
-    from gazed_timesync.estimator import Estimate, Estimator
-    from gazed_timesync.exchange import Exchange
-    from gazed_timesync.follower import Follower
-    from gazed_timesync.leader import Leader
-    from gazed_timesync.node import TimeSyncNode
+    from gazed_timesync.sync.discipline import Discipline, SyncEvent, SyncState, SyncStatus
+    from gazed_timesync.sync.estimator import Estimate, Estimator
+    from gazed_timesync.sync.exchange import Exchange
+    from gazed_timesync.sync.follower import Follower
+    from gazed_timesync.sync.leader import Leader
+    from gazed_timesync.sync.node import TimeSyncNode
 
 __all__ = [
     "AdjustableClock",
@@ -53,16 +53,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Discipline": "gazed_timesync.discipline",
-    "Estimate": "gazed_timesync.estimator",
-    "Estimator": "gazed_timesync.estimator",
-    "Exchange": "gazed_timesync.exchange",
-    "Follower": "gazed_timesync.follower",
-    "Leader": "gazed_timesync.leader",
-    "SyncEvent": "gazed_timesync.discipline",
-    "SyncState": "gazed_timesync.discipline",
-    "SyncStatus": "gazed_timesync.discipline",
-    "TimeSyncNode": "gazed_timesync.node",
+    "Discipline": "gazed_timesync.sync.discipline",
+    "Estimate": "gazed_timesync.sync.estimator",
+    "Estimator": "gazed_timesync.sync.estimator",
+    "Exchange": "gazed_timesync.sync.exchange",
+    "Follower": "gazed_timesync.sync.follower",
+    "Leader": "gazed_timesync.sync.leader",
+    "SyncEvent": "gazed_timesync.sync.discipline",
+    "SyncState": "gazed_timesync.sync.discipline",
+    "SyncStatus": "gazed_timesync.sync.discipline",
+    "TimeSyncNode": "gazed_timesync.sync.node",
 }
 
 

@@ -14,7 +14,7 @@ import click
 from gazed.cli.output import emit_json, json_option
 
 if TYPE_CHECKING:
-    from gazed_timesync.node import TimeSyncNode
+    from gazed_timesync.sync.node import TimeSyncNode
 
 __all__ = ["timesync"]
 
@@ -76,7 +76,7 @@ def watch(**options: Any) -> None:
 
 def _run(options: dict[str, Any], show: Callable[[TimeSyncNode, bool], None], **more: Any) -> None:
     from gazed_timesync import LocalClock, SyncState
-    from gazed_timesync.node import TimeSyncNode
+    from gazed_timesync.sync.node import TimeSyncNode
 
     as_json, seconds = options.pop("as_json"), options.pop("seconds")
     stop = threading.Event()

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazed_timesync.clock import HostNs
-from gazed_timesync.corridor import CorridorFit, fit_corridor
-from gazed_timesync.edge import lower_edge
-from gazed_timesync.exchange import Exchange
+from gazed_timesync.sync.corridor import CorridorFit, fit_corridor
+from gazed_timesync.sync.edge import lower_edge
+from gazed_timesync.sync.exchange import Exchange
 
 __all__ = ["SKEW_SD", "Break", "Estimate", "Estimator"]
 

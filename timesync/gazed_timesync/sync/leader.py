@@ -18,8 +18,8 @@ from typing import Protocol
 
 from gazed_timesync.clock import PupilTime
 from gazed_timesync.errors import ClockError
-from gazed_timesync.probe import PROBE_BYTES, Answer, Question
-from gazed_timesync.round_trips import RoundTrips
+from gazed_timesync.sync.probe import PROBE_BYTES, Answer, Question
+from gazed_timesync.sync.round_trips import RoundTrips
 
 __all__ = ["Leader", "LeaderClock"]
 

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazed_timesync.clock import HostNs
-from gazed_timesync.discipline import Discipline, SyncEvent
-from gazed_timesync.exchange import Exchange
 from gazed_timesync.local_clock import LocalClock
-from gazed_timesync.round_trips import RoundTrips
-from gazed_timesync.sampling import Bursts
+from gazed_timesync.sync.discipline import Discipline, SyncEvent
+from gazed_timesync.sync.exchange import Exchange
+from gazed_timesync.sync.round_trips import RoundTrips
+from gazed_timesync.sync.sampling import Bursts
 
 __all__ = ["Course", "Figures", "Network", "Profile", "SimulatedLeader", "SimulatedPeer", "SimulatedSync", "World"]
 

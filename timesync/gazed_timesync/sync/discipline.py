@@ -14,8 +14,8 @@ from typing import Literal
 
 from gazed_timesync.clock import MAX_HELD_RATE, MAX_RATE, AdjustableClock, HostNs, PupilTime
 from gazed_timesync.errors import ClockHeld
-from gazed_timesync.estimator import SKEW_SD, Break, Estimate, Estimator
-from gazed_timesync.exchange import Exchange
+from gazed_timesync.sync.estimator import SKEW_SD, Break, Estimate, Estimator
+from gazed_timesync.sync.exchange import Exchange
 
 __all__ = ["Discipline", "SyncEvent", "SyncState", "SyncStatus"]
 

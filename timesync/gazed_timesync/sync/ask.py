@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from gazed_timesync.clock import host_now
-from gazed_timesync.exchange import Exchange
-from gazed_timesync.probe import PROBE_BYTES, Answer, Question
+from gazed_timesync.sync.exchange import Exchange
+from gazed_timesync.sync.probe import PROBE_BYTES, Answer, Question
 
 __all__ = ["Asking", "DatagramAsking", "StreamAsking"]
 

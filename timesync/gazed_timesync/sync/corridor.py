@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gazed_timesync.edge import lower_edge
+from gazed_timesync.sync.edge import lower_edge
 
 __all__ = ["CorridorFit", "fit_corridor"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from random import Random
 from typing import NamedTuple
 
-from gazed_timesync.discipline import SyncEvent
+from gazed_timesync.sync.discipline import SyncEvent
 
 __all__ = ["Burst", "Bursts"]
 

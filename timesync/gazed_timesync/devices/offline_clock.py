@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from gazed_timesync.stamp_track import StampTrack
+from gazed_timesync.devices.stamp_track import StampTrack
 
 __all__ = ["refit_arrivals"]
 

@@ -6,8 +6,8 @@ import math
 from typing import Literal
 
 from gazed_timesync.clock import HostNs
-from gazed_timesync.envelope import LowerEnvelope
-from gazed_timesync.stamp_track import StampTrack
+from gazed_timesync.devices.envelope import LowerEnvelope
+from gazed_timesync.devices.stamp_track import StampTrack
 
 __all__ = ["DeviceClock"]
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from random import Random
 from types import TracebackType
 
-from gazed_timesync.ask import Asking, DatagramAsking, StreamAsking
 from gazed_timesync.clock import host_now
-from gazed_timesync.discipline import Discipline, SyncEvent, SyncState, SyncStatus
 from gazed_timesync.errors import ClockError
-from gazed_timesync.estimator import SKEW_SD
-from gazed_timesync.exchange import Exchange
-from gazed_timesync.sampling import Bursts
+from gazed_timesync.sync.ask import Asking, DatagramAsking, StreamAsking
+from gazed_timesync.sync.discipline import Discipline, SyncEvent, SyncState, SyncStatus
+from gazed_timesync.sync.estimator import SKEW_SD
+from gazed_timesync.sync.exchange import Exchange
+from gazed_timesync.sync.sampling import Bursts
 
 __all__ = ["Follower"]
 

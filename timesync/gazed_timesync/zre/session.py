@@ -1,7 +1,7 @@
 """The rules of ZRE without sockets or time: who the peers are, what they say, and when they are gone.
 
 Whoever runs a session hands in what arrives (``on_beacon``, ``on_message``), tells the time (``tick``), and does what
-the session asks of its ``Transport``. ``gazed_timesync.zre.ZreNode`` is the one over real sockets.
+the session asks of its ``Transport``. ``gazed_timesync.zre.node.ZreNode`` is the one over real sockets.
 
 Source of the rules: ZRE version 2 (rfc.zeromq.org/spec/36) and the behaviour of pyre 0.3: sequence numbers are counted
 modulo 65535, the status counter goes up by one with each JOIN and LEAVE.
@@ -17,7 +17,7 @@ from typing import Protocol
 from uuid import UUID
 
 from gazed_timesync.errors import ZreMalformed
-from gazed_timesync.zre_codec import (
+from gazed_timesync.zre.codec import (
     Hello,
     Join,
     Leave,

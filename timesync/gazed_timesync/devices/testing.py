@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazed_timesync.clock import HostNs
-from gazed_timesync.device_clock import DeviceClock
+from gazed_timesync.devices.device_clock import DeviceClock
 
 __all__ = ["CameraFrames", "Load", "Seen", "camera_frames", "libuvc_stamps", "map_frames"]
 

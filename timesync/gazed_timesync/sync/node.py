@@ -14,16 +14,16 @@ from typing import Protocol
 from uuid import UUID
 
 from gazed_timesync.clock import AdjustableClock, host_now
-from gazed_timesync.discipline import Discipline, SyncEvent, SyncState, SyncStatus
-from gazed_timesync.election import GROUP_SUFFIX, Announcement, Election, group_name, parse_announcement
 from gazed_timesync.errors import ZreError, ZreMalformed
-from gazed_timesync.estimator import SKEW_SD
-from gazed_timesync.exchange import Exchange
-from gazed_timesync.follower import Follower
-from gazed_timesync.leader import Leader, LeaderClock
-from gazed_timesync.zre import ZRE_PORT, ZreNode
-from gazed_timesync.zre_codec import check_group
-from gazed_timesync.zre_session import ZreEvent, ZrePeer
+from gazed_timesync.sync.discipline import Discipline, SyncEvent, SyncState, SyncStatus
+from gazed_timesync.sync.election import GROUP_SUFFIX, Announcement, Election, group_name, parse_announcement
+from gazed_timesync.sync.estimator import SKEW_SD
+from gazed_timesync.sync.exchange import Exchange
+from gazed_timesync.sync.follower import Follower
+from gazed_timesync.sync.leader import Leader, LeaderClock
+from gazed_timesync.zre.codec import check_group
+from gazed_timesync.zre.node import ZRE_PORT, ZreNode
+from gazed_timesync.zre.session import ZreEvent, ZrePeer
 
 __all__ = ["Participant", "SyncClock", "TimeSyncNode"]
 

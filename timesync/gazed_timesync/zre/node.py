@@ -23,9 +23,9 @@ from uuid import UUID, uuid4
 import zmq
 
 from gazed_timesync.errors import ZreError
-from gazed_timesync.interfaces import Interface, read_interfaces
-from gazed_timesync.zre_codec import MAX_FRAME, Hello, check_group, encode_beacon, encode_message
-from gazed_timesync.zre_session import ZreEvent, ZrePeer, ZreSession
+from gazed_timesync.zre.codec import MAX_FRAME, Hello, check_group, encode_beacon, encode_message
+from gazed_timesync.zre.interfaces import Interface, read_interfaces
+from gazed_timesync.zre.session import ZreEvent, ZrePeer, ZreSession
 
 __all__ = ["ZRE_PORT", "ZreNode"]
 

@@ -1,0 +1,1 @@
+"""From the times of cameras and sound cards to host time."""

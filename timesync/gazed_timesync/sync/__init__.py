@@ -1,0 +1,1 @@
+"""A leader's time, and keeping a clock to it: Pupil Time Sync, and our own way between our own."""

@@ -1,0 +1,1 @@
+"""Discovery and messages on the local network, as pyre speaks them (ZRE)."""
