@@ -26,7 +26,7 @@ from gazed_bus.client import Pusher, Subscriber
 from gazed_bus.errors import BusError, PortInUse
 from gazed_bus.rundir import RunDir
 from gazed_bus.server import Server
-from gazed_timesync import GazedError, PupilClock
+from gazed_timesync import PupilClock
 
 __all__ = ["Broker", "Ports"]
 
@@ -215,24 +215,21 @@ def _parse(argv: Sequence[str]) -> dict[str, Any]:
 def main(argv: Sequence[str]) -> None:
     """Run the broker until the daemon ends; a taken port ends it with exit code 4."""
     arguments = _parse(argv)
-    try:
-        with Child.start("broker") as child:
-            broker = Broker(child.run, child.clock, **arguments)
-            try:
-                broker.start()
-                child.ready(asdict(broker.ports))
-                shown = child.told
-                while not child.stopping:
-                    broker.check()
-                    if child.told is not shown:
-                        shown = child.told
-                        broker.show(shown)
-                    child.beat(broker.stats)
-                    select.select([child.wake_fd], [], [], 0.2)
-            finally:
-                broker.close()
-    except GazedError as error:
-        sys.exit(error.exit_code)
+    with Child.start("broker") as child:
+        broker = Broker(child.run, child.clock, **arguments)
+        try:
+            broker.start()
+            child.ready(asdict(broker.ports))
+            shown = child.told
+            while not child.stopping:
+                broker.check()
+                if child.told is not shown:
+                    shown = child.told
+                    broker.show(shown)
+                child.beat(broker.stats)
+                select.select([child.wake_fd], [], [], 0.2)
+        finally:
+            broker.close()
 
 
 if __name__ == "__main__":

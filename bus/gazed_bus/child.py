@@ -113,7 +113,6 @@ class Child:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        foreseen = isinstance(error, GazedError)
         if isinstance(error, GazedError):
             # It says enough of itself; where it came from is for what nobody foresaw.
             _log.error("%s ends: %s%s", self.name, error.message, f" ({error.hint})" if error.hint else "")
@@ -125,5 +124,5 @@ class Child:
         zmq.Context.instance().destroy(linger=200)
         os.close(self.wake_fd)
         self.clock.close()
-        if foreseen:
-            raise SystemExit(1)
+        if isinstance(error, GazedError):
+            raise SystemExit(error.exit_code)

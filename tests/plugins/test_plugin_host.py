@@ -289,7 +289,7 @@ def test_what_cannot_start_says_why(run_dir: RunDir, clock: PupilClock, argument
     started = _Started(run_dir, *arguments)
     os.close(started.status)
     code, errors = started.end()
-    assert code == 1
+    assert code == 2
     assert text in errors
     assert "Traceback" not in errors
     assert Path(run_dir.clock).exists()
