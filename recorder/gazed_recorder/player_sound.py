@@ -21,8 +21,8 @@ from gazed_recorder.datalog import STAMP_DTYPE
 from gazed_recorder.errors import DamagedFile
 from gazed_recorder.layout import SOUND
 from gazed_recorder.part import part_files
+from gazed_recorder.reading.sound import read_sound
 from gazed_recorder.sound import LAYOUTS
-from gazed_recorder.sound_read import read_sound
 
 __all__ = ["PACKET", "played_stem", "write_player_sound"]
 

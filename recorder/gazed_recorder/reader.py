@@ -9,26 +9,28 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
-import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
 from gazed_bus.frame import AUDIO
 from gazed_recorder.arrays import read_array
-from gazed_recorder.datalog import STAMP_DTYPE, PldataReader, unpack_datum
+from gazed_recorder.datalog import STAMP_DTYPE
 from gazed_recorder.errors import DamagedFile, NotARecording
 from gazed_recorder.info import PLAYER_INFO, duration_s
 from gazed_recorder.layout import log_names, stream_parts
 from gazed_recorder.manifest import MANIFEST, Manifest
-from gazed_recorder.recorded_clock import RecordedClock, read_clock
-from gazed_recorder.sound_read import RecordedSound, read_sound
-from gazed_recorder.video_read import RecordedFrame, VideoReader
+from gazed_recorder.reading.clock import RecordedClock, read_clock
+from gazed_recorder.reading.correlate import Rule, correlate
+from gazed_recorder.reading.logs import Log, empty_table, offline_logs, pldata_log
+from gazed_recorder.reading.sound import RecordedSound, read_sound
+from gazed_recorder.reading.table import Table
+from gazed_recorder.reading.video import RecordedFrame, Video
 from gazed_timesync import ClockPair, HostNs, Segment, UnixNs
 
 __all__ = ["PlayerInfo", "Recording"]
@@ -60,7 +62,8 @@ class Recording:
         DamagedFile: that file or the manifest cannot be read.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, offline: bool = False) -> None:
+        """Open a folder; ``offline`` takes what was computed afterwards in the place of what was recorded."""
         self.path = Path(path).expanduser()
         self.info = _read_info(self.path)
         self.manifest: Manifest | None = Manifest.load(self.path) if (self.path / MANIFEST).exists() else None
@@ -69,7 +72,10 @@ class Recording:
         """The videos: world, eye0, eye1."""
         self.has_sound = AUDIO in self._parts
         """Whether there is sound."""
-        self.logs = tuple(log_names(self.path))
+        self._logs = {name: pldata_log(self.path / f"{name}.pldata") for name in log_names(self.path)}
+        if offline:
+            self._logs |= offline_logs(self.path)
+        self.logs = tuple(sorted(self._logs))
         """The datum logs: gaze, notify, pupil, …"""
 
     def __repr__(self) -> str:
@@ -89,7 +95,9 @@ class Recording:
             NotARecording: there is no stream of that name; the message lists those there are.
             DamagedFile: a file cannot be read.
         """
-        stems = [name] if name in self.logs else self._stems(name)
+        if name in self._logs:
+            return self._logs[name].timestamps
+        stems = self._stems(name)
         return np.concatenate([read_array(self.path / f"{stem}_timestamps.npy", STAMP_DTYPE) for stem in stems])
 
     def frames(self, stream: str, start: int = 0) -> Iterator[RecordedFrame]:
@@ -98,12 +106,7 @@ class Recording:
         Raises:
             NotARecording, DamagedFile: as ``timestamps``.
         """
-        first = 0
-        for stem in self._stems(stream):
-            timestamps = read_array(self.path / f"{stem}_timestamps.npy", STAMP_DTYPE)
-            if start < first + len(timestamps):
-                yield from VideoReader(self.path / f"{stem}.mp4", first, timestamps).frames(max(0, start - first))
-            first += len(timestamps)
+        return self._video(stream).frames(start)
 
     def frame(self, stream: str, index: int) -> RecordedFrame:
         """Return one frame by its number; negative ones count from the end.
@@ -112,10 +115,7 @@ class Recording:
             IndexError: there is none of that number.
             NotARecording, DamagedFile: as ``timestamps``.
         """
-        count = len(self.timestamps(stream))
-        if not -count <= index < count:
-            raise IndexError(f"{self.path}: {stream} has {count} frames, none of number {index}")
-        return next(self.frames(stream, index % count))
+        return self._video(stream)[index]
 
     def sound(self) -> Iterator[RecordedSound]:
         """Iterate over the blocks of sound, all parts in order; there may be none.
@@ -136,13 +136,84 @@ class Recording:
             NotARecording: there is no such log; the message lists those there are.
             DamagedFile: it cannot be read.
         """
-        if name not in self.logs:
-            raise NotARecording(f"{self.path} has no log {name!r}, found {', '.join(self.logs) or 'none'}")
-        return self._datums(name)
+        return self._log(name).datums()
 
-    def annotations(self) -> Iterator[dict[str, Any]]:
-        """Iterate over the annotations, of which there may be none."""
-        return self._datums("annotation") if "annotation" in self.logs else iter(())
+    def table(self, name: str, columns: Sequence[str] | None = None) -> Table:
+        """Return a log as columns, in the order of time; it is read anew each time.
+
+        The logs ``pupil``, ``gaze``, ``fixations``, ``blinks`` and ``notify`` have the columns of
+        ``gazed_recorder.reading.schemas``, others one for each key that their datums have.
+
+        Raises:
+            NotARecording, DamagedFile: as ``data``.
+            KeyError: there is no such column; the message lists those there are.
+        """
+        return self._log(name).table(columns)
+
+    def batches(self, name: str, rows: int = 65_536, columns: Sequence[str] | None = None) -> Iterator[Table]:
+        """Iterate over what ``table`` returns, in tables of so many rows: whoever streams needs no more memory.
+
+        Raises:
+            NotARecording, DamagedFile, KeyError: as ``table``.
+        """
+        return self._log(name).batches(rows, columns)
+
+    @property
+    def pupil(self) -> Table:
+        """The pupils; empty if there are none. As ``table``, and so are all of the following."""
+        return self._table("pupil")
+
+    @property
+    def gaze(self) -> Table:
+        """The gaze."""
+        return self._table("gaze")
+
+    @property
+    def fixations(self) -> Table:
+        """The fixations that were found live."""
+        return self._table("fixations")
+
+    @property
+    def blinks(self) -> Table:
+        """The onsets and offsets of blinks that were found live."""
+        return self._table("blinks")
+
+    @property
+    def annotations(self) -> Table:
+        """The annotations; one column for each key that any of them has."""
+        return self._table("annotation")
+
+    @property
+    def notifications(self) -> Table:
+        """The notifications; ``datum`` has each of them whole."""
+        return self._table("notify")
+
+    @cached_property
+    def world(self) -> Video:
+        """The video of the world camera.
+
+        Raises:
+            NotARecording: there is none.
+            DamagedFile: its timestamps cannot be read.
+        """
+        return self._video("world")
+
+    @cached_property
+    def eyes(self) -> dict[int, Video]:
+        """The videos of the eye cameras, by the number of the eye: 0 is the right one.
+
+        Raises:
+            DamagedFile: timestamps cannot be read.
+        """
+        return {int(name[3:]): self._video(name) for name in self.streams if name.startswith("eye")}
+
+    def correlate(self, table: Table, rule: Rule = "nearest") -> NDArray[np.int64]:
+        """Return for each row of a table the number of the world frame that belongs to it; -1 where none does.
+
+        Raises:
+            NotARecording: there is no world video.
+        """
+        return correlate(table["timestamp"], self.world.timestamps, rule)
 
     @cached_property
     def clock(self) -> RecordedClock:
@@ -172,14 +243,17 @@ class Recording:
             known = ", ".join((*self.streams, *sound, *self.logs)) or "none"
             raise NotARecording(f"{self.path} has no stream {stream!r}, found {known}") from None
 
-    def _datums(self, name: str) -> Iterator[dict[str, Any]]:
-        path = self.path / f"{name}.pldata"
-        reader = PldataReader(path)
-        for topic, payload in reader:
-            try:
-                yield {"topic": topic.decode(), **unpack_datum(payload)}
-            except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
-                raise DamagedFile(f"{path}: record {reader.count - 1} cannot be unpacked: {error}") from error
+    def _log(self, name: str) -> Log:
+        try:
+            return self._logs[name]
+        except KeyError:
+            raise NotARecording(f"{self.path} has no log {name!r}, found {', '.join(self.logs) or 'none'}") from None
+
+    def _table(self, name: str) -> Table:
+        return self.table(name) if name in self._logs else empty_table(name)
+
+    def _video(self, name: str) -> Video:
+        return Video(self.path, name, self._stems(name))
 
 
 def _read_info(folder: Path) -> PlayerInfo:

@@ -23,7 +23,7 @@ from gazed_recorder.layout import log_names, video_parts
 from gazed_recorder.manifest import Gap, Manifest, StreamReport
 from gazed_recorder.mp4_scan import Mp4Scan, scan
 from gazed_recorder.part import TrackPart, part_files
-from gazed_recorder.recorded_clock import RecordedClock, read_clock
+from gazed_recorder.reading.clock import RecordedClock, read_clock
 from gazed_recorder.records import FrameRecord
 from gazed_timesync.devices.offline_clock import refit_arrivals
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from gazed_recorder.clock_log import CLOCK
 from gazed_recorder.manifest import Manifest
-from gazed_recorder.recorded_clock import RecordedClock, read_clock
+from gazed_recorder.reading.clock import RecordedClock, read_clock
 from gazed_recorder.verify_part import PartCheck
 from gazed_timesync import GazedError
 

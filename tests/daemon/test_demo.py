@@ -52,7 +52,7 @@ def test_demo_records_verifies_and_knows_the_truth(tmp_path):
         assert result["accuracy"]["pupil_error_px_median"] < 0.5
         assert 0 < result["accuracy"]["gaze_error_deg_median"] <= result["accuracy"]["gaze_error_deg_p95"]
         assert {"pupil", "gaze", "notify"} <= set(recording.logs)
-    assert [annotation["label"] for annotation in recording.annotations()] == ["half time"]
+    assert [annotation["label"] for annotation in recording.annotations] == ["half time"]
     clicks = np.concatenate([block.timestamp + loud(block.samples) / 48_000 for block in recording.sound()])
     assert len(clicks)
     assert np.abs(clicks - np.round(clicks)).max() < 1.1e-3

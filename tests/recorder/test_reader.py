@@ -62,7 +62,7 @@ def test_datums_keep_their_order_and_topics(tmp_path: Path) -> None:
     datums = list(recording.data("gaze"))
     assert [datum["timestamp"] for datum in datums] == list(recording.timestamps("gaze"))
     assert {datum["topic"] for datum in datums} == {"gaze.2d.0."}
-    assert [datum["label"] for datum in recording.annotations()] == [f"number {index}" for index in range(5)]
+    assert [datum["label"] for datum in recording.annotations] == [f"number {index}" for index in range(5)]
 
 
 def test_what_is_not_there_is_named_with_what_is(tmp_path: Path) -> None:
@@ -116,7 +116,9 @@ def make_capture_folder(root: Path) -> Path:
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     np.save(root / "world_timestamps.npy", stamps)
-    (root / "pupil.pldata").write_bytes(msgpack.packb(["pupil.0.2d", msgpack.packb({"timestamp": 50.5})]))
+    (root / "pupil.pldata").write_bytes(
+        msgpack.packb(["pupil.0.2d", msgpack.packb({"topic": "pupil.0.2d", "timestamp": 50.5})])
+    )
     np.save(root / "pupil_timestamps.npy", np.array([50.5]))
     return root
 
@@ -129,7 +131,7 @@ def test_pupil_captures_own_folders_open(tmp_path: Path) -> None:
     assert list(recording.data("pupil")) == [{"topic": "pupil.0.2d", "timestamp": 50.5}]
     assert recording.to_unix(51.0) == 1_700_000_051.0
     assert recording.duration == 1.0
-    assert list(recording.annotations()) == []
+    assert list(recording.annotations) == []
 
 
 def test_a_video_that_is_too_short_or_no_video_is_told(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from gazed_recorder.errors import DamagedFile
 from gazed_recorder.finish import finish
 from gazed_recorder.manifest import Manifest, StreamReport
 from gazed_recorder.reader import Recording
-from gazed_recorder.recorded_clock import RecordedClock
+from gazed_recorder.reading.clock import RecordedClock
 from gazed_recorder.testing import EPOCH_NS, make_recording
 from gazed_recorder.verify import verify
 from gazed_timesync import ClockError, ClockPair, HostNs, PupilClock, PupilTime, Segment, UnixNs, host_now

@@ -25,11 +25,11 @@ from gazed_recorder.mp4_boxes import preamble
 from gazed_recorder.mp4_scan import scan
 from gazed_recorder.part import repair_part
 from gazed_recorder.reader import Recording
+from gazed_recorder.reading.sound import read_sound
 from gazed_recorder.records import FrameRecord
 from gazed_recorder.refused import NotSound
 from gazed_recorder.repair import repair
 from gazed_recorder.sound import SoundPart
-from gazed_recorder.sound_read import read_sound
 from gazed_recorder.testing import SAMPLE_RATE, SIZE, make_recording, make_sound
 from gazed_recorder.verify import verify
 from gazed_recorder.verify_part import check_part

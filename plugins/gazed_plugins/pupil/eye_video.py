@@ -27,7 +27,7 @@ from gazed_plugins.pupil.settings import PupilSettings
 from gazed_recorder.atomic import replace_file
 from gazed_recorder.errors import DamagedFile, RecorderError
 from gazed_recorder.reader import Recording
-from gazed_recorder.video_read import RecordedFrame
+from gazed_recorder.reading.video import RecordedFrame
 from gazed_timesync import GazedError
 
 __all__ = ["EyeResult", "News", "detect_eye"]

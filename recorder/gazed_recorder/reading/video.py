@@ -1,19 +1,24 @@
-"""Reading the images of one video file, of ours or of Pupil Capture's, in order or by number."""
+"""Reading the images of a video, of ours or of Pupil Capture's, in order, by number or by time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import av
 import av.error
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from gazed_recorder.arrays import read_array
+from gazed_recorder.datalog import STAMP_DTYPE
 from gazed_recorder.errors import DamagedFile, RecorderError
+from gazed_recorder.reading.correlate import nearest
 
-__all__ = ["RecordedFrame", "VideoReader"]
+__all__ = ["RecordedFrame", "Video"]
 
 
 class RecordedFrame:
@@ -69,7 +74,117 @@ class RecordedFrame:
         return np.asarray(self._image.to_ndarray(format=layout), np.uint8)
 
 
-class VideoReader:
+class Video(Sequence[RecordedFrame]):
+    """One video of a recording, all its parts in order: a sequence of ``RecordedFrame``.
+
+    ``video[10]`` is a frame, ``video[10:20]`` a list of frames, iterating goes through all.
+
+    Raises:
+        DamagedFile: its timestamps cannot be read.
+    """
+
+    def __init__(self, folder: Path, name: str, stems: Sequence[str]) -> None:
+        self.name = name
+        """It is ``world``, ``eye0``, ``eye1``, …"""
+        self.paths = tuple(folder / f"{stem}.mp4" for stem in stems)
+        """Its files."""
+        self._stamps = [read_array(folder / f"{stem}_timestamps.npy", STAMP_DTYPE) for stem in stems]
+        self.timestamps: NDArray[np.float64] = np.concatenate(self._stamps)
+        """Pupil time in seconds of each frame, float64 of shape (n,)."""
+
+    def __repr__(self) -> str:
+        return f"<Video {self.name} of {len(self)} frames>"
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Width and height in px of its first part.
+
+        Raises:
+            DamagedFile: it cannot be read.
+        """
+        return self._described[:2]
+
+    @property
+    def codec(self) -> str:
+        """Name the codec of its first part, as FFmpeg does: ``mjpeg``, ``h264``, ``mpeg4``.
+
+        Raises:
+            DamagedFile: it cannot be read.
+        """
+        return self._described[2]
+
+    @cached_property
+    def _described(self) -> tuple[int, int, str]:
+        try:
+            with av.open(self.paths[0]) as container:
+                video = container.streams.video[0]
+                return video.width, video.height, video.codec_context.name
+        except (av.error.FFmpegError, IndexError, ValueError) as error:
+            raise DamagedFile(f"{self.paths[0]}: no video in it: {error}") from error
+
+    def __len__(self) -> int:
+        return len(self.timestamps)
+
+    @overload
+    def __getitem__(self, key: int) -> RecordedFrame: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[RecordedFrame]: ...
+    def __getitem__(self, key: int | slice) -> RecordedFrame | list[RecordedFrame]:
+        """Return a frame by its number, negative ones count from the end; or those of a slice.
+
+        Raises:
+            IndexError: there is none of that number.
+            DamagedFile: it cannot be read.
+        """
+        count = len(self)
+        if isinstance(key, slice):
+            wanted = range(count)[key]
+            if not wanted:
+                return []
+            first, last = min(wanted), max(wanted)
+            found = {
+                frame.index: frame for frame in islice(self.frames(first), last - first + 1) if frame.index in wanted
+            }
+            return [found[index] for index in wanted]
+        if not -count <= key < count:
+            raise IndexError(f"{self.paths[0].parent}: {self.name} has {count} frames, none of number {key}")
+        return next(self.frames(key % count))
+
+    def __iter__(self) -> Iterator[RecordedFrame]:
+        return self.frames()
+
+    def frames(self, start: int = 0) -> Iterator[RecordedFrame]:
+        """Iterate over the frames from number ``start`` on.
+
+        Raises (while iterating):
+            DamagedFile: a file cannot be read, or ends before its timestamps do.
+        """
+        first = 0
+        for path, stamps in zip(self.paths, self._stamps, strict=True):
+            if start < first + len(stamps):
+                yield from _VideoFile(path, first, stamps).frames(max(0, start - first))
+            first += len(stamps)
+
+    def nearest(self, timestamps: ArrayLike) -> NDArray[np.int64]:
+        """Return the numbers of the frames nearest to Pupil times in seconds, int64 of the same shape.
+
+        Raises:
+            IndexError: there are no frames.
+        """
+        if not len(self):
+            raise IndexError(f"{self.paths[0].parent}: {self.name} has no frames")
+        return np.asarray(nearest(np.asarray(timestamps, np.float64), self.timestamps))
+
+    def at(self, timestamp: float) -> RecordedFrame:
+        """Return the frame nearest to a Pupil time in seconds.
+
+        Raises:
+            IndexError, DamagedFile: as for a number.
+        """
+        return self[int(self.nearest(timestamp))]
+
+
+class _VideoFile:
     """One file. Opens it for each call, so that nothing has to be closed.
 
     ``first`` is the number of its first frame in the stream, ``timestamps`` (n,) are Pupil time in seconds.

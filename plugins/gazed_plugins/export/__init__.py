@@ -1,0 +1,3 @@
+"""Getting data out: one file an exporter, all behind one protocol."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Reading recordings: what ``Recording`` is made of."""
+
+__all__: list[str] = []
