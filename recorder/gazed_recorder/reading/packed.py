@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,8 +92,7 @@ def index_pldata(path: Path) -> PackedLog:
     Raises:
         DamagedFile: it cannot be read, or something else than records is in it; the message names the offset.
     """
-    starts: list[int] = []
-    lengths: list[int] = []
+    starts, lengths = array("q"), array("q")
     count, end = 0, 0
     try:
         with path.open("rb") as file:
@@ -106,16 +106,15 @@ def index_pldata(path: Path) -> PackedLog:
                 count, end = len(starts), end + passed
     except OSError as error:
         raise DamagedFile(f"{path}: {error.strerror}") from error
-    found = [np.array(starts, np.int64)], [np.array(lengths, np.int64)]
-    rest = PldataReader(path, count, end)
     # What the quick way above does not know: large or odd records, a torn end, damage.
+    rest = PldataReader(path, count, end)
     for _, payload in rest if end < size else ():
-        found[0].append(np.array([rest.end - len(payload)]))
-        found[1].append(np.array([len(payload)]))
-    return PackedLog(path, np.concatenate(found[0]), np.concatenate(found[1]), torn=rest.torn)
+        starts.append(rest.end - len(payload))
+        lengths.append(len(payload))
+    return PackedLog(path, np.frombuffer(starts, np.int64), np.frombuffer(lengths, np.int64), torn=rest.torn)
 
 
-def _index_block(block: bytes, offset: int, starts: list[int], lengths: list[int]) -> int:
+def _index_block(block: bytes, offset: int, starts: array[int], lengths: array[int]) -> int:
     """Add the whole records at the start of ``block``, which lies at ``offset``; return the bytes they take."""
     size = len(block)
     place = 0

@@ -56,14 +56,14 @@ class Template:
 
     def __init__(self, sample: bytes) -> None:
         self.leaves: dict[Path, Leaf] = {}
-        """The values, by where they are."""
+        """The values, by where they are; of maps and lists, empty ones in their place."""
         self._sample = sample
         self._mask = bytearray(b"\xff" * len(sample))
         try:
             end = self._walk(0, (), 0)
         except (IndexError, UnicodeDecodeError) as error:
             raise Unfit from error
-        if end != len(sample) or () in self.leaves:
+        if end != len(sample) or self.leaves.get((), Leaf()).constant != {}:
             raise Unfit
         padding = -len(sample) % 8
         self._words = np.frombuffer(sample + b"\0" * padding, np.uint64)
@@ -98,6 +98,7 @@ class Template:
         return self._walk_rest(marker, at, path, depth)
 
     def _walk_map(self, at: int, count: int, path: Path, depth: int) -> int:
+        self.leaves[path] = Leaf(constant={})
         keys = set()
         for _ in range(count):
             key, at = self._key(at)
@@ -108,6 +109,7 @@ class Template:
         return at
 
     def _walk_list(self, at: int, count: int, path: Path, depth: int) -> int:
+        self.leaves[path] = Leaf(constant=[])
         for place in range(count):
             at = self._walk(at, (*path, place), depth + 1)
         return at
@@ -135,7 +137,7 @@ class Template:
         """Pass an extension; in one of Pupil Player's is one more packed map."""
         kind = self._sample[at]
         if kind != _PACKED_MAP:
-            self._bytes(at + 1, size)
+            self.leaves[path] = Leaf(constant=self._bytes(at + 1, size))
             return at + 1 + size
         if self._walk(at + 1, path, depth + 1) != at + 1 + size:
             raise Unfit
