@@ -149,3 +149,35 @@ def test_bad_info_is_damage_not_a_crash(tmp_path: Path, text: str) -> None:
     (tmp_path / "info.player.json").write_text(text)
     with pytest.raises(DamagedFile, match=r"info\.player\.json"):
         Recording(tmp_path)
+
+
+def test_a_video_is_a_sequence_of_frames(tmp_path: Path) -> None:
+    recording = Recording(make_recording(tmp_path, frames=30, parts=2, streams=("world", "eye0", "eye1")))
+    world = recording.world
+    assert (len(world), world.name, world.size, world.codec) == (30, "world", (64, 48), "mjpeg")
+    assert [path.name for path in world.paths] == ["world.mp4", "world_001.mp4"]
+    assert sorted(recording.eyes) == [0, 1]
+    assert recording.eyes[1].size == (32, 32)
+    assert [frame.index for frame in world] == list(range(30))
+    assert [frame.index for frame in world[12:18]] == [12, 13, 14, 15, 16, 17]
+    assert [frame.index for frame in world[20:10:-3]] == [20, 17, 14, 11]
+    assert world[5:5] == []
+    assert world[-1].jpeg == make_jpeg("world", 29)
+    with pytest.raises(IndexError, match="none of number 30"):
+        world[30]
+    stamps = world.timestamps
+    assert world.at(float(stamps[7]) + 0.001).index == 7
+    assert world.nearest(stamps[[3, 9]] - 0.001).tolist() == [3, 9]
+    assert world.at(0.0).index == 0
+    assert world.at(1e9).index == 29
+
+
+def test_tables_of_what_was_not_recorded_are_empty(tmp_path: Path) -> None:
+    recording = Recording(make_recording(tmp_path, streams=("eye0",), datums=3))
+    assert [len(table) for table in (recording.blinks, recording.fixations)] == [0, 0]
+    assert "dispersion" in recording.fixations
+    assert recording.pupil["confidence"].tolist() == [1.0, 1.0, 1.0]
+    assert recording.annotations["label"].tolist() == ["number 0", "number 1", "number 2"]
+    assert recording.notifications["datum"][0]["label"] == "number 0"
+    with pytest.raises(NotARecording, match="no stream 'world'"):
+        _ = recording.world
