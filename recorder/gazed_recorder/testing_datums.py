@@ -27,7 +27,7 @@ _FIXATION_S = 0.4
 _SACCADE_S = 0.04
 _BLINK_EVERY_S, _BLINK_AT_S, _BLINK_S, _LATER_S = 4.0, 0.9, 0.16, 0.03
 # The right eye's frames come first; the left eye's process is a little behind.
-_LATENCY_S = {0: 0.004, 1: 0.009}
+_LATENCY_S = {0: 0.004, 1: 0.013}
 
 Floats = NDArray[np.float64]
 Columns = dict[str, Floats]
@@ -43,23 +43,24 @@ class Wearer:
         seconds: how long.
         rate: frames a second of each eye camera.
         eyes: those that have a camera.
-        three_d: whether there are 3-D pupils and 3-D gaze; otherwise both are 2-D.
+        methods: which pupils there are, ``2d`` and ``3d``; gaze is 3-D if pupils are.
         phase: wearers of different phases look elsewhere.
     """
 
     def __init__(
-        self, start: float, seconds: float, rate: float, eyes: tuple[int, ...], three_d: bool, phase: float
+        self, start: float, seconds: float, rate: float, eyes: tuple[int, ...], methods: tuple[str, ...], phase: float
     ) -> None:
-        self._start, self._rate, self._eyes, self._three_d, self._phase = start, rate, eyes, three_d, phase
+        self._start, self._rate, self._eyes, self._methods, self._phase = start, rate, eyes, methods, phase
         self._seconds = seconds
         self.frames = round(seconds * rate)
         """Frames of each eye."""
-        self._method = "3d" if three_d else "2d"
+        self._method = "3d" if "3d" in methods else "2d"
 
     def eye_times(self, eye: int, first: int, last: int) -> Floats:
         """Return when frames ``first`` to ``last - 1`` of an eye were taken, s of Pupil time."""
         number = np.arange(first, last)
-        return self._start + (number + 0.25 * eye) / self._rate + 1e-5 * np.sin(1.7 * number)
+        times: Floats = self._start + (number + 0.25 * eye) / self._rate + 1e-5 * np.sin(1.7 * number)
+        return times
 
     def looks_at(self, times: Floats) -> tuple[Floats, Floats]:
         """Return where in the world's image the wearer looks, norm x and y, at Pupil times in s."""
@@ -67,27 +68,26 @@ class Wearer:
         number = np.floor(elapsed / _FIXATION_S)
         share = np.clip((elapsed - number * _FIXATION_S) / _SACCADE_S, 0.0, 1.0)
         share = share * share * (3 - 2 * share)
-        x, y = (
-            (1 - share) * place(number - 1) + share * place(number)
-            for place in (lambda n: 0.2 + 0.6 * (n * 0.6180339887 % 1), lambda n: 0.25 + 0.5 * (n * 0.4142135623 % 1))
-        )
+        (x0, y0), (x, y) = _place(number - 1), _place(number)
+        x, y = x0 + share * (x - x0), y0 + share * (y - y0)
         return x + 0.002 * np.sin(40 * elapsed), y + 0.002 * np.cos(37 * elapsed)
 
     def datums(self, frames: int = 8192) -> Iterator[tuple[list[Datum], list[Datum]]]:
         """Iterate over the datums of pupils and of gaze, those of so many frames at a time, in order of arrival."""
         makers = {(eye, kind): _Template(_pupil(eye, kind)) for eye in self._eyes for kind in ("2d", "3d", "bare")}
-        gazes = {seen: _Template(_gaze(seen, self._method)) for seen in ((0,), (1,), (0, 1))}
+        sights: list[tuple[int, ...]] = [(0,), (1,), (0, 1)]
+        gazes = {seen: _Template(_gaze(seen, self._method)) for seen in sights}
         for first in range(0, self.frames, frames):
             columns = {eye: self._pupils(eye, first, min(first + frames, self.frames)) for eye in self._eyes}
             shut = {eye: columns[eye]["confidence"] == 0 for eye in self._eyes}
             pupils: list[tuple[float, Datum]] = []
             for eye, values in columns.items():
-                kinds = {"2d": np.ones_like(shut[eye])}
-                if self._three_d:
-                    kinds |= {"3d": ~shut[eye], "bare": shut[eye]}
-                for kind, chosen in kinds.items():
-                    late = _LATENCY_S[eye] + (kind != "2d") * 1e-6
-                    pupils += makers[eye, kind].make(f"{kind}.", values, chosen, late)
+                kinds = (("2d", "2d", np.ones_like(shut[eye])), ("3d", "3d", ~shut[eye]), ("3d", "bare", shut[eye]))
+                for method, kind, chosen in kinds:
+                    if method not in self._methods:
+                        continue
+                    late = _LATENCY_S[eye] + (method == "3d") * 1e-6
+                    pupils += makers[eye, kind].make(values, chosen, late)
             yield _in_order(pupils), _in_order(self._gazes(gazes, columns, shut))
 
     def fixations(self) -> Iterator[Datum]:
@@ -110,7 +110,7 @@ class Wearer:
                     "duration": duration * 1000.0,
                     "confidence": 0.95,
                 }
-                if self._three_d:
+                if self._method == "3d":
                     datum["gaze_point_3d"] = [float(value) for value in _point(np.array(x), np.array(y), 500.0)]
                 yield "fixations", begun, msgpack.packb({**datum, "id": number})
 
@@ -122,7 +122,7 @@ class Wearer:
             for kind, when, confidence in (("onset", at, 0.61), ("offset", at + _BLINK_S, 0.57)):
                 middle = round(when * self._rate)
                 values = self._pupils(self._eyes[0], max(0, middle - 3), middle + 3)
-                base = [msgpack.unpackb(made[2]) for _, made in maker.make("2d.", values, slice(None), 0.0)]
+                base = [msgpack.unpackb(made[2]) for _, made in maker.make(values, slice(None), 0.0)]
                 datum = {"topic": "blinks", "type": kind, "confidence": confidence, "base_data": base}
                 stamp = base[len(base) // 2]["timestamp"]
                 yield "blinks", stamp, msgpack.packb({**datum, "timestamp": stamp, "record": True})
@@ -157,7 +157,7 @@ class Wearer:
                 normal = normal / np.linalg.norm(normal, axis=1, keepdims=True)
                 values |= {f"center{eye}_{axis}": center[:, place] for place, axis in enumerate("xyz")}
                 values |= {f"normal{eye}_{axis}": normal[:, place] for place, axis in enumerate("xyz")}
-            made += maker.make("", values, chosen, 0.012)
+            made += maker.make(values, chosen, 0.012)
         return made
 
     def _pupils(self, eye: int, first: int, last: int) -> Columns:
@@ -224,11 +224,8 @@ class _Template:
                 return _mark(len(self._names) - 1)
         return value
 
-    def make(
-        self, columns: Columns, chosen: NDArray[np.bool_] | slice, late: float
-    ) -> list[tuple[float, Datum]]:
-        """Return the chosen rows as datums, each with the time of its arrival in s.
-
+    def make(self, columns: Columns, chosen: NDArray[np.bool_] | slice, late: float) -> list[tuple[float, Datum]]:
+        """Return the chosen rows as datums, each with the time of its arrival in s."""
         stamps = columns["timestamp"][chosen]
         rows = np.tile(self._bytes, (len(stamps), 1))
         for name, offset in zip(self._names, self._offsets, strict=True):
@@ -239,6 +236,11 @@ class _Template:
             (stamp + late, (self._topic, stamp, block[place * size : (place + 1) * size]))
             for place, stamp in enumerate(stamps.tolist())
         ]
+
+
+def _place(number: Floats) -> tuple[Floats, Floats]:
+    """Return the place in the world's image that fixations of these numbers are at, norm x and y."""
+    return 0.2 + 0.6 * (number * 0.6180339887 % 1), 0.25 + 0.5 * (number * 0.4142135623 % 1)
 
 
 def _mark(number: int) -> float:
