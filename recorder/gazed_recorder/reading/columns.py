@@ -19,7 +19,7 @@ from gazed_recorder.reading.templates import Leaf, Template, Unfit
 
 __all__ = ["free_columns", "read_columns", "unpack"]
 
-_ROWS = 16_384
+_ROWS = 4096
 # Fewer datums of one length are unpacked one at a time; so are all that fit none of so many templates.
 _FEWEST = 8
 _MOST_TEMPLATES = 64

@@ -16,7 +16,7 @@ from gazed_recorder.errors import DamagedFile
 
 __all__ = ["PackedLog", "index_pldata"]
 
-_BLOCK = 1 << 24
+_BLOCK = 1 << 22
 _MARKER_BYTES = {0xC4: 2, 0xC5: 3, 0xC6: 5}
 
 
