@@ -1,6 +1,7 @@
 #!/bin/sh
 # Sets up a checkout of gazed: system libraries (only those that are missing), .venv, locked packages.
-# With --tests, also what the tests of sound need: a sound server of their own.
+# With --export, also what `gazed export` and its kin need, some 1.5 GB more.
+# With --tests, all of that, and what the tests need beside it: a sound server of their own, and checkers.
 # May be run again at any time.
 set -eu
 cd "$(dirname "$0")/.."
@@ -9,6 +10,15 @@ fail() {
     echo "setup: $1" >&2
     exit 1
 }
+
+set_up=${1:-}
+record="--no-dev --extra daemon --extra uvc --extra audio --extra lsl --extra detect"
+case "$set_up" in
+"") packages=$record ;;
+--export) packages="$record --extra export --extra nwb --extra rerun --extra batch" ;;
+--tests) packages="--all-extras" ;;
+*) fail "wanted --export, --tests or nothing, found $set_up" ;;
+esac
 
 missing=""
 want() { # want SONAME PACKAGE
@@ -44,7 +54,7 @@ want libportaudio.so.2 libportaudio2
 command -v c++ >/dev/null || missing="$missing g++"
 want_file /usr/include/eigen3/Eigen/Core libeigen3-dev
 want_file "$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" "$named-dev"
-if [ "${1:-}" = --tests ]; then
+if [ "$set_up" = --tests ]; then
     want_file /usr/bin/pulseaudio pulseaudio
     want_file /usr/bin/pacat pulseaudio-utils
     want_file '/usr/lib/*/alsa-lib/libasound_module_pcm_pulse.so' libasound2-plugins
@@ -68,5 +78,6 @@ fi
 [ -x .venv/bin/pip ] || "$python" -m venv .venv
 [ -x .venv/bin/uv ] || .venv/bin/pip install --quiet --disable-pip-version-check 'uv>=0.8,<1'
 # --inexact keeps uv itself, which the lock does not list.
-UV_PROJECT_ENVIRONMENT=.venv .venv/bin/uv sync --quiet --locked --inexact --all-extras
+# shellcheck disable=SC2086 - options
+UV_PROJECT_ENVIRONMENT=.venv .venv/bin/uv sync --quiet --locked --inexact $packages
 echo "setup: done; try .venv/bin/gazed --help"

@@ -12,6 +12,7 @@ from gazed.cli.folders import info, repair, verify
 from gazed.cli.live import record, status
 from gazed.cli.offline import detect, map_gaze
 from gazed.cli.output import ErrorReporting
+from gazed.cli.samples import samples
 from gazed.cli.start import bench, demo, run
 from gazed.cli.timesync import timesync
 
@@ -37,6 +38,6 @@ def main() -> None:
 
 for _command in (
     demo, run, status, record, calibrate, validate, info, verify, repair, detect, map_gaze, devices, doctor, config,
-    clock, timesync, bench, version,
+    clock, timesync, samples, bench, version,
 ):  # fmt: skip
     main.add_command(_command)
