@@ -17,7 +17,6 @@ from gazed_recorder.errors import DamagedFile
 __all__ = ["PackedLog", "index_pldata"]
 
 _BLOCK = 1 << 22
-_MARKER_BYTES = {0xC4: 2, 0xC5: 3, 0xC6: 5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +129,11 @@ def _index_block(block: bytes, offset: int, starts: array[int], lengths: array[i
         if marker == 0xC5:
             length = block[head + 1] << 8 | block[head + 2]
             begin = head + 3
-        elif marker in _MARKER_BYTES:
-            begin = head + _MARKER_BYTES[marker]
+        elif marker == 0xC4:
+            length = block[head + 1]
+            begin = head + 2
+        elif marker == 0xC6:
+            begin = head + 5
             length = int.from_bytes(block[head + 1 : begin], "big")
         else:
             break
