@@ -156,6 +156,7 @@ def test_a_video_is_a_sequence_of_frames(tmp_path: Path) -> None:
     world = recording.world
     assert (len(world), world.name, world.size, world.codec) == (30, "world", (64, 48), "mjpeg")
     assert [path.name for path in world.paths] == ["world.mp4", "world_001.mp4"]
+    assert world.starts == (0, 15)
     assert sorted(recording.eyes) == [0, 1]
     assert recording.eyes[1].size == (32, 32)
     assert [frame.index for frame in world] == list(range(30))

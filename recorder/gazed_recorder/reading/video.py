@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, overload
 
@@ -91,6 +91,8 @@ class Video(Sequence[RecordedFrame]):
         self._stamps = [read_array(folder / f"{stem}_timestamps.npy", STAMP_DTYPE) for stem in stems]
         self.timestamps: NDArray[np.float64] = np.concatenate(self._stamps)
         """Pupil time in seconds of each frame, float64 of shape (n,)."""
+        self.starts = tuple(accumulate((len(stamps) for stamps in self._stamps[:-1]), initial=0))
+        """The number of the first frame of each of its files."""
 
     def __repr__(self) -> str:
         return f"<Video {self.name} of {len(self)} frames>"
