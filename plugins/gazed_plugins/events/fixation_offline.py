@@ -5,17 +5,32 @@ Source: Pupil Player's fixation detector. It looks for the end by bisection; her
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from gazed_plugins.events.fixation import Method, fixation_datum, is_gaze
-from gazed_plugins.events.window import DirectionWindow, dispersion_deg
-from gazed_plugins.gaze.camera import Camera, Floats
+from gazed_plugins.events.window import dispersion_deg
 
-__all__ = ["find_fixations"]
+if TYPE_CHECKING:
+    from gazed_plugins.gaze.camera import Camera
+
+__all__ = [
+    "MAX_DISPERSION_DEG",
+    "MAX_DURATION_MS",
+    "MIN_CONFIDENCE",
+    "MIN_DURATION_MS",
+    "find_fixations",
+    "fixation_frames",
+    "fixation_spans",
+]
+
+Floats = NDArray[np.float64]
+
+MAX_DISPERSION_DEG, MIN_DURATION_MS, MAX_DURATION_MS, MIN_CONFIDENCE = 1.5, 80.0, 220.0, 0.6
 
 
 def find_fixations(
@@ -23,10 +38,10 @@ def find_fixations(
     camera: Camera,
     world_timestamps: ArrayLike,
     *,
-    max_dispersion: float = 1.5,
-    min_duration: float = 80.0,
-    max_duration: float = 220.0,
-    min_confidence: float = 0.6,
+    max_dispersion: float = MAX_DISPERSION_DEG,
+    min_duration: float = MIN_DURATION_MS,
+    max_duration: float = MAX_DURATION_MS,
+    min_confidence: float = MIN_CONFIDENCE,
 ) -> list[dict[str, Any]]:
     """Return the fixations in gaze datums that are sorted by time; no two overlap, and ids count from 0.
 
@@ -53,32 +68,61 @@ def find_fixations(
     times = [datum["timestamp"] for datum in used]
     frames = np.asarray(world_timestamps, np.float64)
     fixations: list[dict[str, Any]] = []
-    for start, end in _spans(times, directions, max_dispersion, min_duration / 1000, max_duration / 1000):
+    limits = {"max_dispersion": max_dispersion, "min_duration": min_duration, "max_duration": max_duration}
+    for start, end in fixation_spans(times, directions, **limits):
         datum = fixation_datum(len(fixations), method, dispersion_deg(directions[start:end]), used[start:end])
-        first, last = np.searchsorted(frames, [times[start], times[end - 1]]).tolist()
-        last = min(last, len(frames) - 1)
+        first, last = fixation_frames(frames, times[start], times[end - 1])
         indices = {"start_frame_index": first, "mid_frame_index": (first + last) // 2, "end_frame_index": last}
         fixations.append({**datum, **indices})
     return fixations
 
 
-def _spans(
-    times: Sequence[float], directions: Floats, limit_deg: float, shortest_s: float, longest_s: float
+def fixation_frames(world_timestamps: Floats, start: float, end: float) -> tuple[int, int]:
+    """Return the first and the last world frame, of Pupil times (N,) in s, of a fixation from ``start`` to ``end``."""
+    first, last = np.searchsorted(world_timestamps, [start, end]).tolist()
+    return first, min(last, len(world_timestamps) - 1)
+
+
+def fixation_spans(
+    times: ArrayLike,
+    directions: ArrayLike,
+    *,
+    max_dispersion: float = MAX_DISPERSION_DEG,
+    min_duration: float = MIN_DURATION_MS,
+    max_duration: float = MAX_DURATION_MS,
 ) -> Iterator[tuple[int, int]]:
-    """Yield start and end (not included) of each fixation."""
-    window = DirectionWindow(limit_deg)
+    """Yield start and end (not included) of each fixation in directions (N, 3) at sorted Pupil times (N,) in s."""
+    stamps = np.asarray(times, np.float64)
+    shortest, longest = min_duration / 1000, max_duration / 1000
+    good_from = _good_from(stamps, np.asarray(directions, np.float64).reshape(-1, 3), max_dispersion, longest)
+    seconds = stamps.tolist()
     start, found = 0, False
-    for index, direction in enumerate(directions):
-        window.append(direction)
-        if found and (not window.is_close or times[index] - times[start] > longest_s):
+    for index, (now, good) in enumerate(zip(seconds, good_from.tolist(), strict=True)):
+        if found and (good > start or now - seconds[start] > longest):
             yield start, index
-            window.clear()
-            window.append(direction)
             start, found = index, False
+        start = max(start, good)
         # Nor is it one that no sample witnesses for longer than the longest may last.
-        while not window.is_close or times[index] - times[start] > longest_s:
-            window.pop_first()
+        while now - seconds[start] > longest:
             start += 1
-        found = times[index] - times[start] >= shortest_s
+        found = now - seconds[start] >= shortest
     if found:
-        yield start, len(times)
+        yield start, len(seconds)
+
+
+def _good_from(times: Floats, directions: Floats, limit_deg: float, longest_s: float) -> NDArray[np.int64]:
+    """Return for each sample (N,) the first one from which on all, up to it, are close together in pairs.
+
+    Pairs that are further apart in time than ``longest_s`` do not count.
+    """
+    count = len(times)
+    units = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    limit = math.cos(math.radians(limit_deg))
+    most = int((np.searchsorted(times, times + longest_s, side="right") - np.arange(count)).max(initial=0))
+    first = np.zeros(count, np.int64)
+    for apart in range(1, most):
+        # Not above the limit, rather than below it, so that what is no number is far from everything.
+        far = ~(np.einsum("ij,ij->i", units[apart:], units[:-apart]) > limit)
+        later = np.flatnonzero(far & (times[apart:] - times[:-apart] <= longest_s)) + apart
+        first[later] = np.maximum(first[later], later - apart + 1)
+    return np.maximum.accumulate(first)
