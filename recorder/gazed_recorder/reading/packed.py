@@ -17,6 +17,7 @@ from gazed_recorder.errors import DamagedFile
 __all__ = ["PackedLog", "index_pldata"]
 
 _BLOCK = 1 << 22
+_NEAR = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class PackedLog:
         if not len(rows):
             return np.zeros(0, np.uint8), starts
         begin, end = int(starts.min()), int((starts + lengths).max())
-        if end - begin <= _BLOCK + 4 * int(lengths.sum()):
+        if end - begin <= _NEAR + 4 * int(lengths.sum()):
             return self._span(begin, end), starts - begin
         # Datums from all over the file: two halves are nearer to each other, and one alone is a block of its own.
         order = np.argsort(starts, kind="stable")
