@@ -18,7 +18,7 @@ import msgpack
 
 from gazed_bus.errors import CameraModelError
 
-__all__ = ["Intrinsics", "dummy_intrinsics", "pack_intrinsics", "read_intrinsics"]
+__all__ = ["Intrinsics", "dummy_intrinsics", "pack_intrinsics", "read_intrinsics", "unpack_intrinsics"]
 
 Intrinsics = dict[str, object]
 
@@ -37,10 +37,22 @@ def read_intrinsics(path: Path) -> dict[tuple[int, int], Intrinsics]:
     try:
         with path.open("rb") as file:
             packed = file.read(_LARGEST_BYTES + 1)
+    except OSError as error:
+        raise CameraModelError(f"{path} is no intrinsics file: {error}", hint=_HINT) from error
+    return unpack_intrinsics(packed, path)
+
+
+def unpack_intrinsics(packed: bytes, path: Path) -> dict[tuple[int, int], Intrinsics]:
+    """Return the intrinsics in the content of a file, as ``read_intrinsics``; ``path`` is for messages.
+
+    Raises:
+        CameraModelError: they are not well formed.
+    """
+    try:
         if len(packed) > _LARGEST_BYTES:
             raise ValueError(f"it is larger than {_LARGEST_BYTES} bytes")
         content = msgpack.unpackb(packed, strict_map_key=False)
-    except (OSError, ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         raise CameraModelError(f"{path} is no intrinsics file: {error}", hint=_HINT) from error
     if not isinstance(content, dict):
         raise CameraModelError(f"{path} is no intrinsics file: it holds no map", hint=_HINT)

@@ -5,6 +5,8 @@
     GazedError
     └── RecorderError
         ├── NotARecording      the folder is none, or not one that can be read
+        ├── UnknownUnixTime    the recording does not say which Unix time its Pupil time is
+        ├── UnknownMapping     there is no such gaze mapping, or more than one to choose from
         ├── DamagedFile        a file is not what FORMAT.md says; names the file and the place
         ├── DiskFull           below the floor, or the file system is full
         └── RecordingRefused   a start or stop that cannot be done now; ``reason`` tells programs why
@@ -14,7 +16,10 @@ from __future__ import annotations
 
 from gazed_timesync import GazedError
 
-__all__ = ["DamagedFile", "DiskFull", "NotARecording", "RecorderError", "RecordingRefused"]
+__all__ = [
+    "DamagedFile", "DiskFull", "NotARecording", "RecorderError", "RecordingRefused", "UnknownMapping",
+    "UnknownUnixTime",
+]  # fmt: skip
 
 
 class RecorderError(GazedError):
@@ -28,6 +33,19 @@ class NotARecording(RecorderError):
     """The folder is not a recording."""
 
     code = "not-a-recording"
+    exit_code = 2
+
+
+class UnknownUnixTime(RecorderError):
+    """The recording does not say which Unix time its Pupil time is."""
+
+    code = "unknown-unix-time"
+
+
+class UnknownMapping(RecorderError):
+    """A recording has no gaze mapping of that name, or several and nobody said which."""
+
+    code = "unknown-mapping"
     exit_code = 2
 
 

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from gazed_bus.frame import AUDIO
+from gazed_recorder.files import FolderFiles
 from gazed_recorder.manifest import MANIFEST
 
-__all__ = ["SOUND", "is_recorded", "is_sound", "log_names", "stem_of", "stream_parts", "video_parts"]
+__all__ = [
+    "SOUND", "is_gazeds", "is_recorded", "is_sound", "log_names", "stamps_of", "stem_of", "stream_parts",
+    "track_files", "video_parts",
+]  # fmt: skip
 
 SOUND = "sound"
 """What the files of the stream ``audio`` are called: players take ``audio*.mp4``, and Pupil Player ends on FLAC."""
-_OWN_STEM = re.compile(rf"(world|eye\d|{AUDIO}|{SOUND})(?:_(\d{{3,}}))?")
+# Early versions of Pupil Capture, and Pupil Mobile, had other containers than mp4; the first one counts.
+_CONTAINERS = ("mp4", "mkv", "avi", "mjpeg", "h264")
+_TRACK = re.compile(rf"((world|eye\d|{AUDIO}|{SOUND})(?:_(\d{{3,9}}))?)\.({'|'.join(_CONTAINERS)})")
 
 
 def stem_of(stream: str) -> str:
     """Return the stem of the first part of a stream."""
     return SOUND if stream == AUDIO else stream
+
+
+def stamps_of(name: str) -> str:
+    """Return the name of the array of the timestamps that belong to a video, sound or log.
+
+    >>> stamps_of("world.mp4")
+    'world_timestamps.npy'
+    """
+    return f"{name.rpartition('.')[0]}_timestamps.npy"
 
 
 def is_recorded(name: str) -> bool:
@@ -30,23 +46,38 @@ def is_sound(stem: str) -> bool:
     return stem.startswith((SOUND, AUDIO))
 
 
-def stream_parts(folder: Path) -> dict[str, list[str]]:
-    """Return the stems of video and sound in a folder, for each stream in the order of recording (world, world_001).
+def is_gazeds(names: Collection[str]) -> bool:
+    """Tell whether the files of these names are those of a recording of ours."""
+    return any(map(_is_sign, names))
 
-    In a recording of Pupil Capture's, ``audio*.mp4`` is the sound; in one of ours it is a copy of ``sound*.mp4``.
+
+def track_files(names: Collection[str]) -> dict[str, list[str]]:
+    """Return the files of video and sound among these names, for each stream in the order of recording.
+
+    In a recording of Pupil Capture's, ``audio*.mp4`` is the sound; in one of ours it is a copy of ``sound*.mp4``, and
+    a video is an mp4.
     """
-    # A manifest may be lost. Only gazed writes records of frames.
-    ours = (folder / MANIFEST).exists() or any(folder.glob("*_frames.npy"))
-    found = sorted(
-        (match[1], int(match[2] or 0), path.stem)
-        for path in folder.glob("*.mp4")
-        if (match := _OWN_STEM.fullmatch(path.stem)) and path.is_file()
-    )
+    ours = is_gazeds(names)
+    found: dict[tuple[str, int, str], tuple[int, str]] = {}
+    for name in names:
+        match = _TRACK.fullmatch(name)
+        if match is None or match[2] == (AUDIO if ours else SOUND):
+            continue
+        place = (match[2], int(match[3] or 0), match[1])
+        rank = _CONTAINERS.index(match[4])
+        if rank and (ours or match[2] == AUDIO):
+            continue
+        found[place] = min(found.get(place, (rank, name)), (rank, name))
     streams: dict[str, list[str]] = {}
-    for name, _, stem in found:
-        if name != (AUDIO if ours else SOUND):
-            streams.setdefault(AUDIO if name == SOUND else name, []).append(stem)
+    for (name, _, _), (_, file) in sorted(found.items()):
+        streams.setdefault(AUDIO if name == SOUND else name, []).append(file)
     return streams
+
+
+def stream_parts(folder: Path) -> dict[str, list[str]]:
+    """Return the stems of the mp4 files of video and sound in a folder, as ``track_files`` does: world, world_001."""
+    tracks = track_files([name for name in FolderFiles(folder).names if name.endswith(".mp4") or _is_sign(name)])
+    return {stream: [name.removesuffix(".mp4") for name in names] for stream, names in tracks.items()}
 
 
 def video_parts(folder: Path) -> dict[str, list[str]]:
@@ -56,4 +87,10 @@ def video_parts(folder: Path) -> dict[str, list[str]]:
 
 def log_names(folder: Path) -> list[str]:
     """Return the names of the datum logs in a folder, sorted."""
-    return sorted(path.stem for path in folder.glob("*.pldata") if path.is_file())
+    names = FolderFiles(folder).names
+    return sorted(name.removesuffix(".pldata") for name in names if name.endswith(".pldata") and name[0] != ".")
+
+
+def _is_sign(name: str) -> bool:
+    # A manifest may be lost. Only gazed writes records of frames.
+    return name == MANIFEST or name.endswith("_frames.npy")

@@ -7,11 +7,10 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, overload
 
@@ -19,64 +18,68 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazed_bus.frame import AUDIO
+from gazed_bus.intrinsics import Intrinsics
 from gazed_recorder.arrays import read_array
+from gazed_recorder.clock_log import CLOCK, TIMESYNC
 from gazed_recorder.datalog import STAMP_DTYPE
-from gazed_recorder.errors import DamagedFile, NotARecording
-from gazed_recorder.info import PLAYER_INFO, duration_s
-from gazed_recorder.layout import log_names, stream_parts
+from gazed_recorder.errors import DamagedFile, NotARecording, UnknownUnixTime
+from gazed_recorder.files import FolderFiles
+from gazed_recorder.info import PLAYER_INFO, USER_INFO, duration_s
+from gazed_recorder.layout import stamps_of, track_files
 from gazed_recorder.manifest import MANIFEST, Manifest
 from gazed_recorder.reading.clock import RecordedClock, read_clock
 from gazed_recorder.reading.correlate import Rule, correlate
-from gazed_recorder.reading.logs import Log, empty_table, offline_logs, pldata_log
+from gazed_recorder.reading.info import PlayerInfo, holds_recording, read_info
+from gazed_recorder.reading.intrinsics import recorded_intrinsics
+from gazed_recorder.reading.key_value import read_key_value
+from gazed_recorder.reading.logs import Log, empty_table, pldata_log
+from gazed_recorder.reading.missing import missing_of_folder, missing_of_logs, missing_of_tracks
+from gazed_recorder.reading.offline import OfflineData, find_offline
+from gazed_recorder.reading.recorded_logs import find_logs, with_annotations
 from gazed_recorder.reading.sound import RecordedSound, read_sound
 from gazed_recorder.reading.table import Table
 from gazed_recorder.reading.video import RecordedFrame, Video
 from gazed_timesync import ClockPair, HostNs, Segment, UnixNs
 
-__all__ = ["PlayerInfo", "Recording"]
+__all__ = ["OfflineData", "PlayerInfo", "Recording"]
 
-
-@dataclass(frozen=True, slots=True)
-class PlayerInfo:
-    """What ``info.player.json`` says; times in seconds."""
-
-    recording_uuid: str
-    recording_name: str
-    recording_software_name: str
-    recording_software_version: str
-    start_time_system_s: float
-    """Unix time of the start."""
-    start_time_synced_s: float
-    """Pupil time of the start."""
-    duration_s: float
-    """0.0 in a recording that was not closed."""
-    meta_version: str = "2.3"
-    system_info: str = ""
+_MOST_BYTES = 1 << 24
 
 
 class Recording:
     """A recording folder, read only. Files are opened when they are asked for.
 
+    Any version of Pupil Capture's from 0.7 on will do, and a torn one: what is there is there, and ``missing`` tells
+    what is not. Links that lead out of the folder are not followed.
+
+    Args:
+        path: the folder.
+        offline: whether to take what was computed afterwards, in ``offline_data``, in the place of what was recorded;
+            where there is none, what was recorded is left. The name of a gaze mapping chooses among several.
+
     Raises:
-        NotARecording: there is no such folder, or it has no ``info.player.json``.
-        DamagedFile: that file or the manifest cannot be read.
+        NotARecording: there is no such folder, or nothing of a recording is in it.
+        DamagedFile: its description or its manifest cannot be read.
+        UnknownMapping: there is no gaze mapping of that name, or several and no name was given.
     """
 
-    def __init__(self, path: str | Path, *, offline: bool = False) -> None:
-        """Open a folder; ``offline`` takes what was computed afterwards in the place of what was recorded."""
-        self.path = Path(path).expanduser()
-        self.info = _read_info(self.path)
-        self.manifest: Manifest | None = Manifest.load(self.path) if (self.path / MANIFEST).exists() else None
-        self._parts = stream_parts(self.path)
-        self.streams = tuple(sorted(self._parts.keys() - {AUDIO}, key=lambda name: (name != "world", name)))
+    def __init__(self, path: str | Path, *, offline: bool | str = False) -> None:
+        self.path = _expanded(path)
+        self._folder = FolderFiles(self.path)
+        if not holds_recording(self._folder.names):
+            hint = "name the folder of one recording, such as 2026_03_01/000"
+            raise NotARecording(f"{self.path} holds no {PLAYER_INFO}, nor anything else of a recording", hint=hint)
+        self.manifest: Manifest | None = Manifest.load(self.path) if MANIFEST in self._folder else None
+        self._found = track_files(self._folder.names)
+        tracks = {name: [file for file in self._found[name] if stamps_of(file) in self._folder] for name in self._found}
+        self._tracks = {name: [self.path / file for file in files] for name, files in tracks.items() if files}
+        self.info, self._unknown = read_info(self._folder, self.manifest, lambda: self._extent()[0])
+        """What is known of the recording as a whole."""
+        self.streams = tuple(sorted(self._tracks.keys() - {AUDIO}, key=lambda name: (name != "world", name)))
         """The videos: world, eye0, eye1."""
-        self.has_sound = AUDIO in self._parts
+        self.has_sound = AUDIO in self._tracks
         """Whether there is sound."""
-        self._logs = {name: pldata_log(self.path / f"{name}.pldata") for name in log_names(self.path)}
-        if offline:
-            self._logs |= offline_logs(self.path)
-        self.logs = tuple(sorted(self._logs))
-        """The datum logs: gaze, notify, pupil, …"""
+        self._offline: dict[str, Log] = self._choose(offline) if offline else {}
 
     def __repr__(self) -> str:
         return f"Recording({str(self.path)!r})"
@@ -84,7 +87,72 @@ class Recording:
     @property
     def duration(self) -> float:
         """Seconds from the start to the stop; to the last frame or datum if it was not closed in good order."""
-        return self.info.duration_s or (duration_s(self.manifest) if self.manifest else 0.0)
+        if self.info.duration_s > 0:
+            return self.info.duration_s
+        if self.manifest:
+            return duration_s(self.manifest)
+        first, last = self._extent()
+        start = self.info.start_time_synced_s
+        length = last - (first if np.isnan(start) else start)
+        return max(0.0, length) if np.isfinite(length) else 0.0
+
+    @cached_property
+    def logs(self) -> tuple[str, ...]:
+        """The names of the datum logs: gaze, notify, pupil and so on.
+
+        Raises:
+            DamagedFile: ``pupil_data``, in which they lie in recordings before 1.8, cannot be read.
+        """
+        return tuple(sorted(self._logs))
+
+    @cached_property
+    def missing(self) -> tuple[str, ...]:
+        """What is missing, torn or in the way, and what follows from it: a sentence each; empty if all is well.
+
+        Looks into every video, and into logs that were not closed in good order.
+        """
+        whole = self.manifest is None or self.manifest.state != "recording"
+        return tuple(
+            chain(
+                missing_of_folder(self._folder, self.manifest),
+                self._unknown,
+                missing_of_tracks(self._folder, self._found, whole),
+                self._missing_of_logs(),
+                self.offline.notes if self._offline else (),
+            )
+        )
+
+    @cached_property
+    def offline(self) -> OfflineData:
+        """What was computed after the recording, whether or not it is taken."""
+        return find_offline(self._folder)
+
+    @cached_property
+    def user_info(self) -> dict[str, str]:
+        """What the user said about the recording, such as ``name``.
+
+        Raises:
+            DamagedFile: it cannot be read.
+        """
+        content = self._folder.read(USER_INFO, _MOST_BYTES)
+        if content is None:
+            return dict(self.manifest.user_info) if self.manifest else {}
+        try:
+            return read_key_value(content)
+        except ValueError as error:
+            raise DamagedFile(f"{self.path / USER_INFO}: {error}") from error
+
+    def intrinsics(self, camera: str) -> Intrinsics | None:
+        """Return the model of a camera for the size of its images, ``None`` if there is none.
+
+        It is the map ``{camera_matrix, dist_coefs, cam_type, resolution}`` of ``gazed_bus.intrinsics``.
+
+        Raises:
+            NotARecording: there is no video of that camera.
+            DamagedFile: the model, or the video, cannot be read.
+        """
+        models = recorded_intrinsics(self._folder, camera)
+        return models.get(self._video(camera).size) if models else None
 
     def timestamps(self, name: str) -> NDArray[np.float64]:
         """Return Pupil time in seconds, float64 of shape (n,), of what a stream consists of.
@@ -95,10 +163,9 @@ class Recording:
             NotARecording: there is no stream of that name; the message lists those there are.
             DamagedFile: a file cannot be read.
         """
-        if name in self._logs:
+        if name not in self._tracks and name in self._logs:
             return self._logs[name].timestamps
-        stems = self._stems(name)
-        return np.concatenate([read_array(self.path / f"{stem}_timestamps.npy", STAMP_DTYPE) for stem in stems])
+        return np.concatenate([_stamps(path) for path in self._paths(name)])
 
     def frames(self, stream: str, start: int = 0) -> Iterator[RecordedFrame]:
         """Iterate over the frames of a video, all parts in order, from number ``start`` on.
@@ -123,9 +190,8 @@ class Recording:
         Raises (while iterating):
             DamagedFile: a file cannot be read, or ends before its timestamps do.
         """
-        for stem in self._parts.get(AUDIO, ()):
-            timestamps = read_array(self.path / f"{stem}_timestamps.npy", STAMP_DTYPE)
-            yield from read_sound(self.path / f"{stem}.mp4", timestamps)
+        for path in self._tracks.get(AUDIO, ()):
+            yield from read_sound(path, _stamps(path))
 
     def data(self, name: str) -> Iterator[dict[str, Any]]:
         """Iterate over the datums of a log in the order of their arrival: maps with ``topic`` and ``timestamp``.
@@ -221,10 +287,18 @@ class Recording:
 
         Raises:
             DamagedFile: what was recorded of them cannot be read.
+            UnknownUnixTime: nothing was.
         """
         if self.manifest:
-            return read_clock(self.path, self.manifest, self.logs)
-        synced, system = (round(each * 1e9) for each in (self.info.start_time_synced_s, self.info.start_time_system_s))
+            logs = [name for name in (CLOCK, TIMESYNC) if f"{name}.pldata" in self._folder]
+            return read_clock(self.path, self.manifest, logs)
+        times = self.info.start_time_synced_s, self.info.start_time_system_s
+        if np.isnan(times).any():
+            raise UnknownUnixTime(
+                f"{self.path} does not say when it began, so that its times are Pupil time only",
+                hint=f"if you know it, write an {PLAYER_INFO} with start_time_system_s and start_time_synced_s",
+            )
+        synced, system = (round(each * 1e9) for each in times)
         return RecordedClock([Segment(HostNs(0), 0)], [ClockPair(HostNs(synced), UnixNs(system), 0)])
 
     @overload
@@ -235,13 +309,52 @@ class Recording:
         """Convert Pupil time to Unix time, both in seconds; as ``clock.to_unix``."""
         return self.clock.to_unix(timestamp)
 
-    def _stems(self, stream: str) -> list[str]:
+    @cached_property
+    def _recorded(self) -> tuple[dict[str, Log], list[str]]:
+        growing = self.manifest is not None and self.manifest.state == "recording"
+        return find_logs(self._folder, growing)
+
+    @cached_property
+    def _logs(self) -> dict[str, Log]:
+        return with_annotations(self._recorded[0], self.info.meta_version) | self._offline
+
+    def _choose(self, offline: bool | str) -> dict[str, Log]:
+        found = self.offline
+        files = dict(found.logs)
+        mapping = found.mapping(offline if isinstance(offline, str) else None, self.path)
+        if mapping is not None:
+            files["gaze"] = mapping
+        return {name: pldata_log(path, name, found.stamps.get(path)) for name, path in files.items()}
+
+    def _missing_of_logs(self) -> Iterator[str]:
         try:
-            return self._parts[stream]
+            logs, told = self._recorded
+        except DamagedFile as error:
+            yield error.message
+            return
+        yield from told
+        yield from missing_of_logs(self._folder, logs)
+
+    def _extent(self) -> tuple[float, float]:
+        """Return the first and the last timestamp of the videos, or of the logs if there are none; NaN without any."""
+        found = [np.zeros(0)]
+        for path in chain.from_iterable(self._tracks.values()):
+            with suppress(DamagedFile):  # ``missing`` tells
+                found.append(_stamps(path))
+        if len(found) == 1:
+            with suppress(DamagedFile):
+                found += [log.timestamps for log in self._recorded[0].values()]
+        times = np.concatenate(found)
+        times = times[np.isfinite(times)]
+        return (float(times.min()), float(times.max())) if len(times) else (np.nan, np.nan)
+
+    def _paths(self, stream: str) -> list[Path]:
+        try:
+            return self._tracks[stream]
         except KeyError:
             sound = (AUDIO,) if self.has_sound else ()
             known = ", ".join((*self.streams, *sound, *self.logs)) or "none"
-            raise NotARecording(f"{self.path} has no stream {stream!r}, found {known}") from None
+            raise NotARecording(f"{self.path} has no stream {stream!r:.200}, found {known}") from None
 
     def _log(self, name: str) -> Log:
         try:
@@ -253,39 +366,15 @@ class Recording:
         return self.table(name) if name in self._logs else empty_table(name)
 
     def _video(self, name: str) -> Video:
-        return Video(self.path, name, self._stems(name))
+        return Video(name, self._paths(name))
 
 
-def _read_info(folder: Path) -> PlayerInfo:
-    path = folder / PLAYER_INFO
+def _expanded(path: str | Path) -> Path:
     try:
-        found = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        torn = (folder / MANIFEST).exists()
-        hint = f"gazed repair {folder}" if torn else "name the folder of one recording, such as 2026_03_01/000"
-        raise NotARecording(f"{folder} holds no {PLAYER_INFO}", hint=hint) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DamagedFile(f"{path}: {error}", hint=f"gazed repair {folder}") from error
-    if not isinstance(found, dict):
-        raise DamagedFile(f"{path}: wanted a map, found {type(found).__name__}")
-    try:
-        return PlayerInfo(
-            recording_uuid=str(found.get("recording_uuid", "")),
-            recording_name=str(found.get("recording_name", folder.name)),
-            recording_software_name=str(found["recording_software_name"]),
-            recording_software_version=str(found["recording_software_version"]),
-            start_time_system_s=_finite(found["start_time_system_s"]),
-            start_time_synced_s=_finite(found["start_time_synced_s"]),
-            duration_s=_finite(found["duration_s"]),
-            meta_version=str(found.get("meta_version", "2.3")),
-            system_info=str(found.get("system_info", "")),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise DamagedFile(f"{path}: {error!r}", hint=f"gazed repair {folder}") from error
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise NotARecording(f"{path}: {error}") from error
 
 
-def _finite(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{value!r} is no finite number")
-    return number
+def _stamps(path: Path) -> NDArray[np.float64]:
+    return read_array(path.with_name(stamps_of(path.name)), STAMP_DTYPE)

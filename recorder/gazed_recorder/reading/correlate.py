@@ -16,19 +16,28 @@ and the ``correlate_data`` of its documentation)."""
 
 
 def correlate(timestamps: NDArray[np.float64], frames: NDArray[np.float64], rule: Rule) -> NDArray[np.int64]:
-    """Return the number of the frame for each timestamp, -1 where there is none; all in seconds, ``frames`` rising."""
+    """Return the number of the frame for each timestamp, -1 where there is none; all in seconds."""
     if not len(frames):
         return np.full(len(timestamps), -1)
     if rule == "nearest":
         return nearest(timestamps, frames)
     if rule != "midpoint":
         raise ValueError(f"rule {rule!r}: wanted nearest or midpoint")
-    index = np.searchsorted((frames[:-1] + frames[1:]) / 2, timestamps, side="left")
-    return np.where(index < len(frames) - 1, index, -1)
+    order = np.argsort(frames, kind="stable")
+    index = np.searchsorted((frames[order][:-1] + frames[order][1:]) / 2, timestamps, side="left")
+    return np.where(index < len(frames) - 1, order[np.minimum(index, len(frames) - 1)], -1)
 
 
 def nearest(timestamps: NDArray[np.float64], frames: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the number of the nearest frame for each timestamp, of two equally near the later one."""
+    """Return the number of the nearest frame for each timestamp, of two equally near the later one.
+
+    The times of the frames need not increase: a few recordings of Pupil Capture's have some that go back.
+    """
+    order = np.argsort(frames, kind="stable")
+    return np.asarray(order[_nearest_rising(timestamps, frames[order])])
+
+
+def _nearest_rising(timestamps: NDArray[np.float64], frames: NDArray[np.float64]) -> NDArray[np.int64]:
     after = np.clip(np.searchsorted(frames, timestamps), min(1, len(frames) - 1), len(frames) - 1)
     before = np.maximum(after - 1, 0)
     earlier = timestamps - frames[before] < frames[after] - timestamps

@@ -14,26 +14,36 @@ from gazed_recorder.arrays import read_array
 from gazed_recorder.datalog import STAMP_DTYPE
 from gazed_recorder.reading.columns import free_columns, read_columns, unpack
 from gazed_recorder.reading.eyes import by_eye
+from gazed_recorder.reading.old_data import modern_datum, modern_topics
 from gazed_recorder.reading.packed import PackedLog, index_pldata
 from gazed_recorder.reading.schemas import SCHEMAS, Column
 from gazed_recorder.reading.table import Table
 
-__all__ = ["Log", "empty_table", "offline_logs", "pldata_log"]
+__all__ = ["Log", "annotations_among", "empty_table", "pldata_log"]
 
 _TIMESTAMP = Column("timestamp", "float", (("timestamp",),))
+_SUBJECT = Column("subject", "text", (("subject",),))
 
 
 class Log:
     """The datums of one kind.
 
     ``find`` says where they are, and may raise ``DamagedFile``, as may all that is asked of a log; ``stamps`` is the
-    file of their timestamps, if they have one.
+    file of their timestamps, if they have one. Of ``old`` datums names and topics are told as they are today.
     """
 
-    def __init__(self, name: str, find: Callable[[], PackedLog], stamps: Path | None = None) -> None:
+    def __init__(
+        self, name: str, find: Callable[[], PackedLog], stamps: Path | None = None, *, old: bool = False
+    ) -> None:
         self.name = name
         self._find = find
         self._stamps = stamps
+        self._old = old
+
+    @property
+    def has_stamps(self) -> bool:
+        """Whether its timestamps lie in a file of their own."""
+        return self._stamps is not None
 
     @cached_property
     def packed(self) -> PackedLog:
@@ -43,7 +53,7 @@ class Log:
     @cached_property
     def timestamps(self) -> NDArray[np.float64]:
         """Pupil time in seconds, float64 of shape (n,), in the order of arrival."""
-        if self._stamps is not None and self._stamps.exists():
+        if self._stamps is not None:
             return read_array(self._stamps, STAMP_DTYPE)
         return read_columns(self.packed, [_TIMESTAMP], np.arange(len(self.packed)))["timestamp"]
 
@@ -57,7 +67,8 @@ class Log:
 
     def datums(self) -> Iterator[dict[str, Any]]:
         """Iterate over the datums as maps, in the order of their arrival; a torn end is left out."""
-        return unpack(self.packed)
+        datums = unpack(self.packed)
+        return (modern_datum(self.name, datum) for datum in datums) if self._old else datums
 
     def table(self, columns: Sequence[str] | None = None) -> Table:
         """Return the datums as columns, in the order of their timestamps; ``columns`` are all if not given.
@@ -79,9 +90,10 @@ class Log:
     def _read(self, rows: NDArray[np.int64], columns: Sequence[str] | None) -> Table:
         if self.name not in SCHEMAS:
             datums = list(self.datums())
-            table = free_columns([datums[number] for number in rows.tolist()])
+            table = free_columns([datums[number] for number in rows.tolist()]) if datums else empty_table(self.name)
         else:
             table = _with_schema(self.name, self.packed, rows)
+            table = modern_topics(self.name, table) if self._old else table
         return table if columns is None else table.select(columns)
 
 
@@ -98,12 +110,18 @@ def _with_schema(name: str, packed: PackedLog, rows: NDArray[np.int64]) -> Table
     return by_eye(table) if name == "gaze" else table
 
 
-def offline_logs(folder: Path) -> dict[str, Log]:
-    """Return the logs of what was computed after the recording, where Pupil Player and gazed keep it."""
-    files = {"pupil": folder / "offline_data" / "offline_pupil.pldata"}
-    return {name: pldata_log(path, name) for name, path in files.items() if path.is_file()}
+def pldata_log(path: Path, name: str = "", stamps: Path | None = None) -> Log:
+    """Return the log of a ``.pldata`` file, called ``name`` or as the file; ``stamps`` is its array of timestamps."""
+    return Log(name or path.stem, lambda: index_pldata(path), stamps)
 
 
-def pldata_log(path: Path, name: str = "") -> Log:
-    """Return the log of a ``.pldata`` file, called ``name`` or as the file."""
-    return Log(name or path.stem, lambda: index_pldata(path), path.with_name(f"{path.stem}_timestamps.npy"))
+def annotations_among(notifications: Log) -> Log:
+    """Return the annotations, which up to version 1.8 were notifications."""
+
+    def find() -> PackedLog:
+        packed = notifications.packed
+        subjects = read_columns(packed, [_SUBJECT], np.arange(len(packed)))["subject"]
+        rows = np.flatnonzero(subjects == "annotation")
+        return PackedLog(packed.path, packed.starts[rows], packed.lengths[rows], packed.memory)
+
+    return Log("annotation", find, old=True)

@@ -83,12 +83,12 @@ class Video(Sequence[RecordedFrame]):
         DamagedFile: its timestamps cannot be read.
     """
 
-    def __init__(self, folder: Path, name: str, stems: Sequence[str]) -> None:
+    def __init__(self, name: str, paths: Sequence[Path]) -> None:
         self.name = name
         """It is ``world``, ``eye0``, ``eye1``, …"""
-        self.paths = tuple(folder / f"{stem}.mp4" for stem in stems)
+        self.paths = tuple(paths)
         """Its files."""
-        self._stamps = [read_array(folder / f"{stem}_timestamps.npy", STAMP_DTYPE) for stem in stems]
+        self._stamps = [read_array(path.with_name(f"{path.stem}_timestamps.npy"), STAMP_DTYPE) for path in paths]
         self.timestamps: NDArray[np.float64] = np.concatenate(self._stamps)
         """Pupil time in seconds of each frame, float64 of shape (n,)."""
         self.starts = tuple(accumulate((len(stamps) for stamps in self._stamps[:-1]), initial=0))
