@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +22,7 @@ from gazed.errors import DaemonError
 from gazed.ports import try_port
 from gazed.sources import StreamPlan, controller_loads, plan_streams, refuse_ambiguous
 from gazed_bus.rundir import RunDir
+from gazed_plugins.extras import EXTRAS, found_packages, install_command, missing_package
 from gazed_timesync import GazedError
 
 __all__ = [
@@ -37,16 +38,6 @@ __all__ = [
     "require_extra",
 ]
 
-_EXTRAS = {
-    "daemon": ("av", "opencv-python"),
-    "uvc": ("pupil-labs-uvc",),
-    "audio": ("sounddevice",),
-    "lsl": ("pylsl",),
-    "detect": ("pupil-detectors", "pye3d", "scipy"),
-}
-# The wheel of pye3d is built against numpy 1; built here, it works with numpy 2.
-_BEFORE = {"detect": "apt-get install -y g++ libeigen3-dev && "}
-_OPTIONS = {"detect": "--no-binary pye3d "}
 _REALTIME_PRIORITY = 5
 _OLDEST, _NEWEST = (3, 11), (3, 13)
 
@@ -69,7 +60,7 @@ def examine(config: Config) -> Iterator[Check]:
         yield _check_import(package)
     yield check_library("libportaudio.so.2", "libportaudio2", "sound", needed=False)
     needed = {"daemon": True, "detect": config.pupil.enabled or config.gaze.enabled}
-    for extra in _EXTRAS:
+    for extra in EXTRAS:
         yield check_extra(extra, needed=needed.get(extra, False))
     yield from check_streams(config)
     yield check_recordings(Path(config.recorder.root), config.recorder.floor_mb)
@@ -111,16 +102,10 @@ def require_extra(extra: str) -> None:
 
 def check_extra(extra: str, *, needed: bool = False, version: Callable[[str], str] = version) -> Check:
     """Check that the packages of an optional extra are installed."""
-    found = []
-    for name in _EXTRAS[extra]:
-        try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            pip = f"{shlex.quote(sys.executable)} -m pip install {_OPTIONS.get(extra, '')}'gazed[{extra}]'"
-            mend = _BEFORE.get(extra, "") + pip
-            state: Literal["advice", "missing"] = "missing" if needed else "advice"
-            return Check(f"gazed[{extra}]", state, f"{name} is not installed", mend)
-    return Check(f"gazed[{extra}]", "ok", ", ".join(found))
+    if missing := missing_package(extra, version):
+        state: Literal["advice", "missing"] = "missing" if needed else "advice"
+        return Check(f"gazed[{extra}]", state, f"{missing} is not installed", install_command(extra))
+    return Check(f"gazed[{extra}]", "ok", ", ".join(found_packages(extra)))
 
 
 def check_recordings(root: Path, floor_mb: int) -> Check:

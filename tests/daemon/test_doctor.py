@@ -1,9 +1,12 @@
 """The doctor: each check finds what is there and names the command that mends what is not."""
 
+import re
 import resource
 import socket
 import sys
+import tomllib
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +20,7 @@ from gazed.doctor import (
     check_recordings,
     examine,
 )
+from gazed_plugins.extras import EXTRAS
 
 
 def refuse(soname):
@@ -46,6 +50,16 @@ def test_an_extra():
     assert mend.endswith("--no-binary pye3d 'gazed[detect]'")
     assert check_extra("detect", needed=True, version=without).state == "missing"
     assert check_extra("daemon").state == "ok"
+
+
+def test_the_table_of_extras_is_that_of_the_project():
+    listed = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())
+    wanted = {
+        extra: {re.match(r"[\w-]+", package)[0] for package in packages}
+        for extra, packages in listed["project"]["optional-dependencies"].items()
+    }
+    # rerun-sdk[catalog] is rerun-sdk and datafusion.
+    assert {extra: set(packages) - {"datafusion"} for extra, packages in EXTRAS.items()} == wanted
 
 
 def test_recordings_on_a_disk_with_room(tmp_path):

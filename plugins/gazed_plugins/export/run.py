@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import msgspec
 
 from gazed_plugins.export.errors import AlreadyThere, MissingExtra
 from gazed_plugins.export.exporter import Exporter, find_exporter
+from gazed_plugins.extras import install_command, missing_package
 from gazed_plugins.offline_data import Progress, telling_full_disk
 from gazed_recorder.folder import LOCK, FolderLock
 from gazed_recorder.reader import Recording
@@ -20,11 +20,6 @@ from gazed_recorder.reader import Recording
 __all__ = ["ExportResult", "export_recording", "label_of", "make_exporter"]
 
 EXPORTS = "exports"
-_PACKAGES = {
-    "export": ("h5netcdf", "h5py", "pandas", "pyarrow", "tables", "xarray"),
-    "nwb": ("pynwb", "ndx_pose"),
-    "rerun": ("rerun", "datafusion"),
-}
 
 
 class ExportResult(msgspec.Struct, frozen=True):
@@ -90,12 +85,11 @@ def make_exporter(to: str, args: Mapping[str, Any]) -> Exporter:
         UnknownFormat, MissingExtra, PluginArgument: as ``export_recording``.
     """
     kind = find_exporter(to)
-    for package in _PACKAGES.get(kind.extra, ()):
-        if find_spec(package) is None:
-            raise MissingExtra(
-                f"the format {to} needs gazed[{kind.extra}], but {package} is not installed",
-                hint=f"pip install 'gazed[{kind.extra}]'",
-            )
+    if kind.extra and (missing := missing_package(kind.extra)):
+        raise MissingExtra(
+            f"the format {to} needs gazed[{kind.extra}], but {missing} is not installed",
+            hint=install_command(kind.extra),
+        )
     return kind(args)
 
 
