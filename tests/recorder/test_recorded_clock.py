@@ -235,3 +235,16 @@ def test_stamps_stay_strictly_increasing_while_the_clock_is_slewed(clock: PupilC
             clock.set_rate((-1) ** (number // 10) * 0.001)
         stamps.append(clock.to_pupil(host_now()))
     assert all(first < second for first, second in pairwise(stamps))
+
+
+def test_unix_time_is_exact_to_the_nanosecond() -> None:
+    base = 1_772_323_200_123_456_789
+    drift = [
+        ClockPair(HostNs(second * S), UnixNs(base + second * S + second * 20_001), 70) for second in range(0, 600, 60)
+    ]
+    clock = RecordedClock(chain(), drift)
+    stamps = np.array([100.0, 100.000000001, 130.0, 700.0])
+    wanted = [base, base + 1, base + 30 * S + 600_030, base + 600 * S + 540 * 20_001]
+    assert clock.to_unix_ns(stamps).tolist() == wanted
+    assert clock.to_unix_ns(130.0) == wanted[2]
+    np.testing.assert_allclose(clock.to_unix(stamps), np.array(wanted) / 1e9, rtol=0, atol=2.5e-7)

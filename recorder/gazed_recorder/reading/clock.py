@@ -89,7 +89,9 @@ class RecordedClock:
         self._hosts = np.array([segment.host for segment in self.segments], np.int64)
         self._pupils = np.array([segment.pupil_ns for segment in self.segments], np.int64)
         self._rates = np.array([segment.rate for segment in self.segments])
-        self._unix_runs = _runs(self.pairs)
+        # Offsets from the first pair's: as a float64, Unix time is no finer than 0.2 us.
+        self._unix_offset_ns = self.pairs[0].unix - self.pairs[0].host
+        self._unix_runs = _runs(self.pairs, self._unix_offset_ns)
         self._unix_hosts, self._unix_offsets = map(np.concatenate, zip(*self._unix_runs, strict=True))
 
     @overload
@@ -120,14 +122,25 @@ class RecordedClock:
     @overload
     def to_unix(self, timestamp: Floats) -> Floats: ...
     def to_unix(self, timestamp: float | Floats) -> float | Floats:
-        """Convert Pupil time to Unix time, both in seconds.
+        """Convert Pupil time to Unix time, both in seconds; as exact as a float64 is, some 0.2 us."""
+        seconds, rest = np.divmod(np.asarray(self.to_unix_ns(timestamp)), 1_000_000_000)
+        result = seconds + rest / 1e9
+        return result if isinstance(timestamp, np.ndarray) else float(result)
+
+    @overload
+    def to_unix_ns(self, timestamp: float) -> int: ...
+    @overload
+    def to_unix_ns(self, timestamp: Floats) -> NDArray[np.int64]: ...
+    def to_unix_ns(self, timestamp: float | Floats) -> int | NDArray[np.int64]:
+        """Convert Pupil time in seconds to Unix time in nanoseconds.
 
         The offset is interpolated between the pairs, unless somebody set the Unix clock there; outside the nearest one
         holds.
         """
         hosts = np.asarray(self.to_host(timestamp))
-        result = hosts / 1e9 + np.interp(hosts, self._unix_hosts, self._unix_offsets)
-        return result if isinstance(timestamp, np.ndarray) else float(result)
+        offsets = np.rint(np.interp(hosts, self._unix_hosts, self._unix_offsets)).astype(np.int64)
+        result = hosts + self._unix_offset_ns + offsets
+        return result if isinstance(timestamp, np.ndarray) else int(result)
 
     @overload
     def from_unix(self, unix: float) -> float: ...
@@ -137,7 +150,8 @@ class RecordedClock:
         """Convert Unix time to Pupil time, both in seconds; of times that were shown twice, the later one is taken."""
         times = np.asarray(unix, np.float64)
         hosts, nearest = np.zeros(times.shape), np.full(times.shape, np.inf)
-        for run_hosts, offsets in self._unix_runs:
+        for run_hosts, beyond in self._unix_runs:
+            offsets = self._unix_offset_ns / 1e9 + beyond / 1e9
             shown = run_hosts / 1e9 + offsets
             outside = np.maximum(0, np.maximum(shown[0] - times, times - shown[-1]))
             hosts = np.where(outside <= nearest, times - np.interp(times, shown, offsets), hosts)
@@ -250,8 +264,8 @@ def _in_effect(segments: Iterable[Segment]) -> tuple[Segment, ...]:
     return tuple(kept)
 
 
-def _runs(pairs: Sequence[ClockPair]) -> list[tuple[Floats, Floats]]:
-    """Return host times, ns, and offsets of Unix time, s, between which to interpolate; anew after each step."""
+def _runs(pairs: Sequence[ClockPair], base: int) -> list[tuple[Floats, Floats]]:
+    """Return host times and offsets of Unix time beyond ``base``, both ns, to interpolate between; anew after steps."""
     runs: list[list[tuple[float, float]]] = [[]]
     for number, pair in enumerate(pairs):
         offset = pair.unix - pair.host
@@ -260,7 +274,7 @@ def _runs(pairs: Sequence[ClockPair]) -> list[tuple[Floats, Floats]]:
             before = last.unix - last.host
             if abs(offset - before) > _STEP_NS and pair.host - last.host < _STEP_WITHIN_NS:
                 middle = (last.host + pair.host) // 2
-                runs[-1].append((middle, before / 1e9))
-                runs.append([(middle + 1, offset / 1e9)])
-        runs[-1].append((pair.host, offset / 1e9))
+                runs[-1].append((middle, before - base))
+                runs.append([(middle + 1, offset - base)])
+        runs[-1].append((pair.host, offset - base))
     return [(columns[0], columns[1]) for columns in (np.array(run, np.float64).T for run in runs)]
