@@ -65,13 +65,22 @@ class RecordedFrame:
         """
         return self._array("gray")
 
-    def _array(self, layout: str) -> NDArray[np.uint8]:
+    @property
+    def image(self) -> av.VideoFrame:
+        """The image as libav decodes it, in the layout of pixels that it is stored in.
+
+        Raises:
+            DamagedFile: it cannot be decoded.
+        """
         if self._image is None:
             try:
                 self._image = av.VideoCodecContext.create("mjpeg", "r").decode(av.Packet(self._packet))[0]
             except (av.error.FFmpegError, IndexError) as error:
                 raise DamagedFile(f"{self._source}: frame {self.index} cannot be decoded: {error}") from error
-        return np.asarray(self._image.to_ndarray(format=layout), np.uint8)
+        return self._image
+
+    def _array(self, layout: str) -> NDArray[np.uint8]:
+        return np.asarray(self.image.to_ndarray(format=layout), np.uint8)
 
 
 class Video(Sequence[RecordedFrame]):
