@@ -1,0 +1,102 @@
+"""A whole recording as chunks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gazed_plugins.export.events import annotation_events, blink_events, fixation_events, notification_events
+from gazed_plugins.rerun import calls
+from gazed_plugins.rerun.calls import Chunk, Times
+from gazed_plugins.rerun.entities import gaze_chunks, pupil_chunks, span_chunk, text_chunk
+from gazed_plugins.rerun.videos import video_chunks
+from gazed_recorder.reader import Recording
+from gazed_recorder.reading.correlate import nearest
+from gazed_recorder.reading.table import Table
+
+__all__ = ["id_of", "recording_chunks"]
+
+Advance = Callable[[int], None]
+_ROWS = 16_384
+
+
+def id_of(recording: Recording) -> str:
+    """Return what a recording is called in its file: its UUID, or its path where it has none."""
+    return recording.info.recording_uuid or "-".join(recording.path.absolute().parts[-2:])
+
+
+def recording_chunks(
+    recording: Recording, *, videos: bool = True, ellipses: bool = True, datums: bool = True, advance: Advance
+) -> Iterator[Chunk]:
+    """Yield a recording: its properties, videos, pupils, gaze and events; ``advance`` is told of frames and datums.
+
+    Raises (while iterating):
+        DamagedFile: a file of the recording cannot be read.
+    """
+    world = recording.world if "world" in recording.streams and len(recording.world) else None
+
+    def when(timestamps: NDArray[np.float64]) -> Times:
+        frames = None if world is None else nearest(timestamps, world.timestamps)
+        return Times(calls.to_ns(timestamps), recording.clock.to_unix_ns(timestamps), frames)
+
+    yield from _properties(recording)
+    for stream in recording.streams if videos else ():
+        video = recording.world if stream == "world" else recording.eyes[int(stream[3:])]
+        for chunk in video_chunks(video, when):
+            yield chunk
+            advance(0 if chunk.is_static else chunk.num_rows)
+    for table in recording.batches("pupil", _ROWS) if "pupil" in recording.logs else ():
+        yield from pupil_chunks(table, when(table["timestamp"]), ellipses=ellipses, datums=datums)
+        advance(len(table))
+    size = None if world is None else world.size
+    for table in recording.batches("gaze", _ROWS) if "gaze" in recording.logs else ():
+        yield from gaze_chunks(table, when(table["timestamp"]), size, datums=datums)
+        advance(len(table))
+    yield from _events(recording, when)
+
+
+def _properties(recording: Recording) -> Iterator[Chunk]:
+    info = recording.info
+    values = {
+        "recording_uuid": info.recording_uuid,
+        "recording_software": f"{info.recording_software_name} {info.recording_software_version}".strip(),
+        "start_pupil_time_ns": round(info.start_time_synced_s * 1e9),
+        "start_unix_ns": round(info.start_time_system_s * 1e9),
+        "duration_s": recording.duration,
+    }
+    name = info.recording_name or recording.path.name
+    yield from calls.properties(name, round(info.start_time_system_s * 1e9), values)
+
+
+def _events(recording: Recording, when: Callable[[NDArray[np.float64]], Times]) -> Iterator[Chunk]:
+    for entity, spans in (("/blinks", blink_events(recording)), ("/fixations", fixation_events(recording))):
+        if len(spans):
+            stamps, begins = _edges(spans)
+            yield span_chunk(entity, when(stamps), begins.tolist())
+    notes = annotation_events(recording)
+    if len(notes):
+        yield text_chunk("/annotations", when(notes["timestamp"]), [_annotation(note) for note in notes])
+    told = notification_events(recording)
+    if len(told):
+        pairs = zip(told["subject"].tolist(), told["content"].tolist(), strict=True)
+        lines = [f"{subject}\n{content}".strip() for subject, content in pairs]
+        yield text_chunk("/notifications", when(told["timestamp"]), lines)
+
+
+def _edges(spans: Table) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return when spans begin and end, in the order of time, and which is which; an end that is not known is none."""
+    starts = spans["timestamp"]
+    stamps = np.concatenate([starts + spans["duration"], starts])
+    begins = np.arange(len(stamps)) >= len(starts)
+    order = np.argsort(stamps, kind="stable")
+    order = order[np.isfinite(stamps[order])]
+    return stamps[order], begins[order]
+
+
+def _annotation(note: dict[str, object]) -> str:
+    more = {name: value for name, value in note.items() if name not in ("timestamp", "label") and value != ""}
+    told = " ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in more.items())
+    return f"{note['label']}  {told}".strip()
