@@ -7,14 +7,28 @@
         ├── UnknownFormat    there is no such format
         ├── MissingExtra     the packages that a format needs are not installed
         ├── NothingToExport  the recording has nothing that the format could hold
-        └── AlreadyThere     the result is there already, and nobody said to replace it
+        ├── AlreadyThere     the result is there already, and nobody said to replace it, or it is of something else
+        ├── BeingExported    another process exports the same right now
+        ├── SameName         two recordings would be exported under one name
+        ├── UnsafeOutput     the output folder lies where recorded files are
+        └── NoScheduler      the scheduler that was to share out the work cannot be reached
 """
 
 from __future__ import annotations
 
 from gazed_plugins.errors import PluginError
 
-__all__ = ["AlreadyThere", "ExportError", "MissingExtra", "NothingToExport", "UnknownFormat"]
+__all__ = [
+    "AlreadyThere",
+    "BeingExported",
+    "ExportError",
+    "MissingExtra",
+    "NoScheduler",
+    "NothingToExport",
+    "SameName",
+    "UnknownFormat",
+    "UnsafeOutput",
+]
 
 
 class ExportError(PluginError):
@@ -47,3 +61,30 @@ class AlreadyThere(ExportError):
 
     code = "already-there"
     exit_code = 2
+
+
+class BeingExported(ExportError):
+    """Another process exports the same."""
+
+    code = "being-exported"
+
+
+class SameName(ExportError):
+    """Two recordings would be exported under one name."""
+
+    code = "same-name"
+    exit_code = 2
+
+
+class UnsafeOutput(ExportError):
+    """Exports cannot go where recorded files are."""
+
+    code = "unsafe-output"
+    exit_code = 2
+
+
+class NoScheduler(ExportError):
+    """The scheduler cannot be reached."""
+
+    code = "no-scheduler"
+    exit_code = 3

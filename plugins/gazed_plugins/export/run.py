@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,14 +10,30 @@ import msgspec
 
 from gazed_plugins.export.errors import AlreadyThere, MissingExtra
 from gazed_plugins.export.exporter import Exporter, find_exporter
+from gazed_plugins.export.find import label_of
+from gazed_plugins.export.place import OutputFolder, Receipt
 from gazed_plugins.extras import install_command, missing_package
 from gazed_plugins.offline_data import Progress, telling_full_disk
-from gazed_recorder.folder import LOCK, FolderLock
 from gazed_recorder.reader import Recording
 
-__all__ = ["ExportResult", "export_recording", "label_of", "make_exporter"]
+__all__ = ["ExportJob", "ExportResult", "complete", "export_one", "export_recording", "make_exporter"]
 
-EXPORTS = "exports"
+
+class ExportJob(msgspec.Struct, frozen=True):
+    """What is to be done with recordings; it may travel to other processes and machines."""
+
+    to: str
+    """The format."""
+    output: str = ""
+    """The folder that exports go into; if empty, that is ``exports`` of each recording."""
+    args: dict[str, Any] = {}
+    """What the format is told."""
+    offline: bool = False
+    """Whether pupils, gaze and fixations that were computed afterwards are taken in the place of those recorded."""
+    force: bool = False
+    """Whether earlier exports are replaced."""
+    resume: bool = False
+    """Whether earlier exports of the same are left as they are."""
 
 
 class ExportResult(msgspec.Struct, frozen=True):
@@ -51,8 +65,8 @@ def export_recording(
         output: the folder that the export goes into; ``exports`` of the recording if not given.
         args: what the format can be told.
         offline: take pupils, gaze and fixations that were computed afterwards in the place of those recorded.
-        force: replace an earlier export.
-        resume: leave an earlier export as it is.
+        force: replace an earlier export; it stays until the new one is whole.
+        resume: leave an earlier export of the same recording with the same arguments as it is.
         progress: called now and then with what is done and what there is to do.
 
     Raises:
@@ -60,72 +74,92 @@ def export_recording(
         NotARecording, DamagedFile: the recording cannot be read.
         NothingToExport: it has nothing that the format could hold.
         AlreadyThere: there is an earlier export.
-        RecordingRefused: somebody else exports the same right now.
+        UnsafeOutput: the output folder lies where recorded files are.
+        BeingExported: another process exports the same right now.
         DiskFull: there is no room.
         OSError: the export cannot be written.
     """
-    exporter = make_exporter(to, args or {})
-    recording = Recording(folder, offline=offline)
-    place = Path(output).expanduser() if output is not None else recording.path / EXPORTS
-    target = place / exporter.name(recording, label_of(recording.path))
-    if target.exists() and not force:
-        if resume:
-            return ExportResult(str(recording.path), str(target), skipped=True)
-        raise AlreadyThere(f"{target} is there already", hint="--force replaces it")
-    with telling_full_disk(place):
-        _write(exporter, recording, place, target, progress or _silent)
-        exporter.complete(place)
-    return ExportResult(str(recording.path), str(target))
+    place = "" if output is None else str(Path(output).expanduser())
+    job = ExportJob(to, place, dict(args or {}), offline, force, resume)
+    exporter = make_exporter(job)
+    recording = Path(folder).expanduser()
+    result = export_one(job, exporter, recording, label_of(recording), progress or _silent)
+    if place:
+        complete(exporter, Path(place))
+    return result
 
 
-def make_exporter(to: str, args: Mapping[str, Any]) -> Exporter:
-    """Return the exporter of a format, ready to write.
+def make_exporter(job: ExportJob) -> Exporter:
+    """Return the exporter of a job, ready to write.
 
     Raises:
         UnknownFormat, MissingExtra, PluginArgument: as ``export_recording``.
     """
-    kind = find_exporter(to)
+    kind = find_exporter(job.to)
     if kind.extra and (missing := missing_package(kind.extra)):
         raise MissingExtra(
-            f"the format {to} needs gazed[{kind.extra}], but {missing} is not installed",
+            f"the format {job.to} needs gazed[{kind.extra}], but {missing} is not installed",
             hint=install_command(kind.extra),
         )
-    return kind(args)
+    return kind(job.args)
 
 
-def label_of(folder: Path) -> str:
-    """Return the name of a recording in file names: session and number, of ``A-Z a-z 0-9 _ -``.
+def export_one(job: ExportJob, exporter: Exporter, folder: Path, label: str, progress: Progress) -> ExportResult:
+    """Export one recording as ``label``; if exports of several go into one folder, ``complete`` comes at the end.
 
-    >>> label_of(Path("recordings/first try/000"))
-    'first_try-000'
+    Raises:
+        NotARecording, DamagedFile, NothingToExport, AlreadyThere, UnsafeOutput, BeingExported, DiskFull, OSError: as
+            ``export_recording``.
     """
-    parts = folder.absolute().parts[-2:]
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", "-".join(parts)).strip("_-") or "recording"
+    recording = Recording(folder, offline=job.offline)
+    place = OutputFolder(Path(job.output)) if job.output else OutputFolder.of(recording.path)
+    name = exporter.name(recording, label)
+    args = msgspec.json.decode(msgspec.json.encode(job.args, enc_hook=str))
+    receipt = Receipt(_identity(recording), job.to, args, job.offline)
+    target = place.target(name)
+    if target.exists() or target.is_symlink():
+        if job.resume and place.receipt(name) == receipt:
+            return ExportResult(str(recording.path), str(target), skipped=True)
+        _refuse_other(job, target, place.receipt(name), receipt)
+    with telling_full_disk(place.path):
+        place.put(name, receipt, lambda fresh: exporter.write(recording, fresh, progress))
+    if not job.output:
+        complete(exporter, place.path)
+    return ExportResult(str(recording.path), str(target))
 
 
-def _write(exporter: Exporter, recording: Recording, place: Path, target: Path, progress: Progress) -> None:
-    """Write beside the target, and put it into its place when it is whole; what a killed run has left goes away."""
-    work = place / f".{label_of(recording.path)}-{target.name}.writing"
-    work.mkdir(parents=True, exist_ok=True)
-    with FolderLock(work):
-        for left in work.iterdir():
-            if left.name != LOCK:
-                _remove(left)
-        fresh = work / target.name
-        try:
-            exporter.write(recording, fresh, progress)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _remove(target)
-            fresh.replace(target)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+def complete(exporter: Exporter, output: Path) -> None:
+    """Bring up to date what stands beside the exports of all recordings; other processes that do so wait.
+
+    Raises:
+        UnsafeOutput: the output folder lies where recorded files are.
+        DiskFull, OSError: it cannot be written.
+    """
+    with telling_full_disk(output), OutputFolder(output).alone():
+        exporter.complete(output)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _identity(recording: Recording) -> str:
+    """Return what tells a recording from all others: its UUID, or, in old ones, its name and when it began."""
+    info = recording.info
+    return info.recording_uuid or f"{info.recording_name} {info.start_time_system_s!r} {info.start_time_synced_s!r}"
+
+
+def _refuse_other(job: ExportJob, target: Path, found: Receipt | None, wanted: Receipt) -> None:
+    """Go on only where an earlier export may be replaced."""
+    if found is not None and found.recording != wanted.recording:
+        raise AlreadyThere(
+            f"{target} is the export of another recording, {found.recording}",
+            hint="export them into different folders: --output DIR",
+        )
+    if job.force:
+        return
+    if not job.resume:
+        raise AlreadyThere(
+            f"{target} is there already", hint="--force replaces it, --resume leaves what is there as it is"
+        )
+    what = "nothing tells what it was made of" if found is None else "it was exported with other options"
+    raise AlreadyThere(f"{target} is there already, and {what}", hint="--force replaces it")
 
 
 def _silent(_done: int, _total: int) -> None:
