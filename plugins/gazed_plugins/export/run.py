@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from gazed_plugins.export.place import OutputFolder, Receipt
 from gazed_plugins.extras import install_command, missing_package
 from gazed_plugins.offline_data import Progress, telling_full_disk
 from gazed_recorder.reader import Recording
+from gazed_timesync import GazedError
 
-__all__ = ["ExportJob", "ExportResult", "complete", "export_one", "export_recording", "make_exporter"]
+__all__ = ["ExportJob", "ExportResult", "complete", "export_exists", "export_one", "export_recording", "make_exporter"]
 
 
 class ExportJob(msgspec.Struct, frozen=True):
@@ -117,7 +119,7 @@ def export_one(job: ExportJob, exporter: Exporter, folder: Path, label: str, pro
     args = msgspec.json.decode(msgspec.json.encode(job.args, enc_hook=str))
     receipt = Receipt(_identity(recording), job.to, args, job.offline)
     target = place.target(name)
-    if target.exists() or target.is_symlink():
+    if os.path.lexists(target):
         if job.resume and place.receipt(name) == receipt:
             return ExportResult(str(recording.path), str(target), skipped=True)
         _refuse_other(job, target, place.receipt(name), receipt)
@@ -126,6 +128,16 @@ def export_one(job: ExportJob, exporter: Exporter, folder: Path, label: str, pro
     if not job.output:
         complete(exporter, place.path)
     return ExportResult(str(recording.path), str(target))
+
+
+def export_exists(job: ExportJob, exporter: Exporter, folder: Path, label: str) -> bool:
+    """Tell whether there is an export of that name; if that cannot be told, there is none."""
+    try:
+        recording = Recording(folder, offline=job.offline)
+        place = OutputFolder(Path(job.output)) if job.output else OutputFolder.of(recording.path)
+        return os.path.lexists(place.target(exporter.name(recording, label)))
+    except (GazedError, OSError):
+        return False
 
 
 def complete(exporter: Exporter, output: Path) -> None:

@@ -1,0 +1,157 @@
+"""Sharing out recordings among the workers of a dask cluster: one task a recording, and only names travel."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from gazed_plugins.export.errors import MissingExtra, NoScheduler
+from gazed_plugins.export.exporter import Exporter
+from gazed_plugins.export.outcome import Outcome, export_outcome
+from gazed_plugins.export.run import ExportJob, export_exists, make_exporter
+from gazed_plugins.extras import install_command, missing_package
+
+if TYPE_CHECKING:
+    import distributed
+
+__all__ = ["share_out"]
+
+_CONNECT_S = 10.0
+_PER_WORKER = 4
+_TELL_EVERY_S = 0.5
+
+_Recording = tuple[Path, str]
+
+
+def share_out(
+    job: ExportJob,
+    exporter: Exporter,
+    recordings: dict[Path, str],
+    workers: int,
+    scheduler: str,
+    tell: Callable[[Path, int, int], None],
+) -> Iterator[tuple[Path, Outcome]]:
+    """Export recordings on a cluster: that of ``scheduler``, or one of so many processes; yield what becomes of each.
+
+    Only a few tasks a worker are known to the scheduler at a time. A recording whose worker dies is exported by
+    another one; where that keeps happening, it has failed.
+
+    Raises:
+        MissingExtra: ``gazed[batch]`` is not installed.
+        NoScheduler: the scheduler cannot be reached, has no workers, or went away.
+    """
+    if missing := missing_package("batch"):
+        raise MissingExtra(
+            f"several workers need gazed[batch], but {missing} is not installed", hint=install_command("batch")
+        )
+    with _client(workers, scheduler) as client:
+        batch = f"gazed-export-{uuid.uuid4().hex}"
+        client.subscribe_topic(batch, lambda event: tell(Path(event[1][0]), event[1][1], event[1][2]))
+        try:
+            yield from _run(client, batch, job, exporter, recordings)
+        finally:
+            with suppress(Exception):  # a scheduler that went away
+                client.unsubscribe_topic(batch)
+
+
+def _run(
+    client: distributed.Client, batch: str, job: ExportJob, exporter: Exporter, recordings: dict[Path, str]
+) -> Iterator[tuple[Path, Outcome]]:
+    from distributed import as_completed
+
+    tasks: dict[str, tuple[Path, bool]] = {}
+
+    def submit(recording: _Recording) -> distributed.Future:
+        folder, label = recording
+        # The result of a worker that dies before it is fetched is lost: the task then runs once more, and finds what it
+        # has made itself.
+        fresh = not export_exists(job, exporter, folder, label)
+        task = msgspec.structs.replace(job, resume=job.resume or fresh)
+        key = f"{batch}-{folder}"
+        tasks[key] = folder, fresh
+        return client.submit(_task, task, str(folder), label, batch, key=key, pure=False)
+
+    left = iter(recordings.items())
+    window = _PER_WORKER * max(1, sum(client.nthreads().values()))
+    running = as_completed([submit(each) for each in islice(left, window)], loop=client.loop)
+    for future in running:
+        folder, fresh = tasks.pop(future.key)
+        outcome = _outcome(future, folder)
+        if fresh and outcome.skipped:
+            outcome = msgspec.structs.replace(outcome, skipped=False)
+        future.release()
+        yield folder, outcome
+        for each in islice(left, 1):
+            running.add(submit(each))
+
+
+def _task(job: ExportJob, folder: str, label: str, batch: str) -> Outcome:
+    """Run on a worker."""
+    from distributed import get_worker
+
+    worker, told = get_worker(), 0.0
+
+    def tell(done: int, of: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > _TELL_EVERY_S:
+            told = time.monotonic()
+            worker.log_event(batch, [folder, done, of])
+
+    return export_outcome(job, make_exporter(job), Path(folder), label, tell)
+
+
+def _outcome(future: distributed.Future, folder: Path) -> Outcome:
+    from distributed import KilledWorker
+
+    if future.status in ("cancelled", "lost"):
+        raise NoScheduler("the scheduler went away", hint="start it again with --resume; what was exported is whole")
+    error = future.exception()
+    if error is None:
+        outcome: Outcome = future.result()
+        return outcome
+    if isinstance(error, KilledWorker):
+        what = f"{folder}: the process that exported it died, again and again"
+        return Outcome(error={"code": "worker-died", "message": what, "hint": "fewer --workers leave each more memory"})
+    return Outcome(error={"code": "unexpected", "message": f"{folder}: {type(error).__name__}: {error}", "hint": ""})
+
+
+@contextmanager
+def _client(workers: int, scheduler: str) -> Iterator[distributed.Client]:
+    """Connect to a scheduler, or to one of our own with so many processes, on the loopback interface."""
+    from distributed import Client, LocalCluster
+
+    with ExitStack() as stack:
+        address: Any = scheduler
+        if not scheduler:
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="gazed-export-"))
+            # No limit of memory: an export takes what it takes, and one that is killed is not the better for it.
+            address = stack.enter_context(
+                LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    host="127.0.0.1",
+                    protocol="tcp",
+                    dashboard_address=None,
+                    silence_logs=logging.ERROR,
+                    local_directory=scratch,
+                    memory_limit=0,
+                )
+            )
+        try:
+            client = stack.enter_context(Client(address, timeout=_CONNECT_S, set_as_default=False))
+            client.wait_for_workers(1, timeout=_CONNECT_S)
+        except (OSError, ValueError) as error:
+            raise NoScheduler(
+                f"{scheduler or 'the local scheduler'} cannot be used: {error or 'it does not answer'}",
+                hint="dask scheduler and dask worker have to run; give the address that dask scheduler shows",
+            ) from error
+        yield client
