@@ -79,8 +79,8 @@ def find_fixations(
 
 def fixation_frames(world_timestamps: Floats, start: float, end: float) -> tuple[int, int]:
     """Return the first and the last world frame, of Pupil times (N,) in s, of a fixation from ``start`` to ``end``."""
-    first, last = np.searchsorted(world_timestamps, [start, end]).tolist()
-    return first, min(last, len(world_timestamps) - 1)
+    first, last = np.minimum(np.searchsorted(world_timestamps, [start, end]), len(world_timestamps) - 1).tolist()
+    return first, last
 
 
 def fixation_spans(
