@@ -14,6 +14,7 @@ from gazed_recorder.manifest import ClockReading, Manifest
 from gazed_recorder.reader import Recording
 from gazed_recorder.records import FrameRecord
 from gazed_recorder.testing import make_jpeg, make_recording
+from gazed_recorder.testing_rich import make_rich_recording
 
 
 def gray_of(index: int) -> int:
@@ -182,3 +183,19 @@ def test_tables_of_what_was_not_recorded_are_empty(tmp_path: Path) -> None:
     assert recording.notifications["datum"][0]["label"] == "number 0"
     with pytest.raises(NotARecording, match="no stream 'world'"):
         _ = recording.world
+
+
+def test_some_columns_are_what_they_are_among_all(tmp_path: Path) -> None:
+    recording = Recording(make_rich_recording(tmp_path, seconds=1.5, videos=False))
+    for log in ("pupil", "gaze", "fixations", "blinks", "notify", "annotation"):
+        whole = recording.table(log)
+        for name in whole.columns:
+            alone = recording.table(log, [name])
+            assert alone.columns == (name,)
+            assert alone[name].dtype == whole[name].dtype
+            np.testing.assert_array_equal(alone[name], whole[name], f"{log} {name}")
+        with pytest.raises(KeyError, match="no column 'nothing', found"):
+            recording.table(log, ["timestamp", "nothing"])
+    pieces = list(recording.batches("gaze", 50, ["eye_center1_3d_x", "timestamp"]))
+    assert [piece.columns for piece in pieces] == [("eye_center1_3d_x", "timestamp")] * len(pieces)
+    np.testing.assert_array_equal(np.concatenate([piece["timestamp"] for piece in pieces]), recording.gaze["timestamp"])

@@ -22,6 +22,7 @@ from gazed_recorder.reading.table import Table
 __all__ = ["Log", "annotations_among", "empty_table", "pldata_log"]
 
 _TIMESTAMP = Column("timestamp", "float", (("timestamp",),))
+_OF_EYES = ("eye_center", "gaze_normal")
 _SUBJECT = Column("subject", "text", (("subject",),))
 
 
@@ -91,9 +92,12 @@ class Log:
         if self.name not in SCHEMAS:
             datums = list(self.datums())
             table = free_columns([datums[number] for number in rows.tolist()]) if datums else empty_table(self.name)
+        elif self._old:
+            table = modern_topics(self.name, _with_schema(self.name, self.packed, rows))
         else:
-            table = _with_schema(self.name, self.packed, rows)
-            table = modern_topics(self.name, table) if self._old else table
+            if columns is not None:
+                empty_table(self.name).select(columns)  # names that there are not
+            table = _with_schema(self.name, self.packed, rows, columns)
         return table if columns is None else table.select(columns)
 
 
@@ -105,9 +109,12 @@ def empty_table(name: str) -> Table:
     return _with_schema(name, PackedLog(Path(), nothing, nothing), nothing)
 
 
-def _with_schema(name: str, packed: PackedLog, rows: NDArray[np.int64]) -> Table:
-    table = read_columns(packed, SCHEMAS[name], rows)
-    return by_eye(table) if name == "gaze" else table
+def _with_schema(name: str, packed: PackedLog, rows: NDArray[np.int64], columns: Sequence[str] | None = None) -> Table:
+    """Return at least these columns; what of gaze is put to the eyes rests on many of them."""
+    whole = columns is None or (name == "gaze" and any(each.startswith(_OF_EYES) for each in columns))
+    schema = SCHEMAS[name] if whole else [column for column in SCHEMAS[name] if column.name in (columns or ())]
+    table = read_columns(packed, schema, rows)
+    return by_eye(table) if name == "gaze" and whole else table
 
 
 def pldata_log(path: Path, name: str = "", stamps: Path | None = None) -> Log:
