@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from gazed_plugins.arguments import refuse_unknown, shown
 from gazed_plugins.errors import PluginArgument
@@ -12,9 +12,6 @@ from gazed_plugins.export.errors import NothingToExport
 from gazed_plugins.export.steps import Steps
 from gazed_plugins.offline_data import Progress
 from gazed_recorder.reader import Recording
-
-if TYPE_CHECKING:
-    from gazed_plugins.rerun.calls import Chunk
 
 __all__ = ["RerunExporter"]
 
@@ -53,8 +50,8 @@ class RerunExporter:
             ExportError: the installed SDK writes files of another form than this was written for.
         """
         from gazed_plugins.rerun.blueprint import blueprint_chunks, views_of
-        from gazed_plugins.rerun.entities import style_of
-        from gazed_plugins.rerun.recording import id_of, recording_chunks
+        from gazed_plugins.rerun.entities import styled
+        from gazed_plugins.rerun.recording import entities_of, id_of, recording_chunks
         from gazed_plugins.rerun.rrd import write_rrd
 
         counted = [name for name in recording.logs if name in ("pupil", "gaze")]
@@ -62,21 +59,10 @@ class RerunExporter:
         total = sum(len(recording.timestamps(name)) for name in counted)
         if not total and not any(len(recording.timestamps(name)) for name in _EVENTS if name in recording.logs):
             raise NothingToExport(f"{recording.path} has neither videos nor data", hint=f"gazed info {recording.path}")
-        steps, seen = Steps(progress, total), set[str]()
-
-        def chunks() -> Iterator[Chunk]:
-            for chunk in recording_chunks(recording, **self._options, advance=steps.advance):
-                style = None if chunk.entity_path in seen else style_of(chunk.entity_path)
-                seen.add(chunk.entity_path)
-                if style is not None:
-                    yield style
-                yield chunk
-
-        def views() -> Iterator[Chunk]:
-            # What there is to show is known when all of it has been written.
-            yield from blueprint_chunks(views_of(seen))
-
-        write_rrd(target, id_of(recording), chunks(), views())
+        steps = Steps(progress, total)
+        chunks = recording_chunks(recording, **self._options, advance=steps.advance)
+        views = views_of(entities_of(recording, videos=self._options["videos"]))
+        write_rrd(target, id_of(recording), styled(chunks), blueprint_chunks(views))
         steps.finish()
 
     def complete(self, output: Path) -> None:

@@ -14,7 +14,14 @@ from gazed_plugins.rerun.calls import APPLICATION, PUPIL_TIME, Chunk, read_chunk
 __all__ = ["blueprint_chunks", "views_of"]
 
 _NAMESPACE = uuid.UUID("5d1a3c76-8f6d-4d2e-9a41-6f0c5b7f21ab")
-_PLOTS = {"confidence": "confidence", "diameter": "diameter, px", "diameter_3d": "diameter, mm", "norm_pos": "gaze"}
+_UNIT = (-0.05, 1.05)
+_PLOTS: dict[str, tuple[str, tuple[float, float] | None]] = {
+    "confidence": ("confidence", _UNIT),
+    "diameter": ("diameter, px", None),
+    "diameter_3d": ("diameter, mm", None),
+    "norm_pos": ("gaze", _UNIT),
+}
+"""Plots by the last part of the entities in them: title, and range where it is known."""
 View = rrb.View | rrb.Container
 
 
@@ -23,33 +30,36 @@ def views_of(entities: Collection[str], more: Sequence[View] = ()) -> rrb.Bluepr
 
     A view lists its entities by name: a pattern such as ``/pupil/*/diameter`` matches nothing, without a word.
     """
-    images = [
-        rrb.Spatial2DView(origin=f"/{name}", name=name)
-        for name in ("world", "eye1", "eye0")
-        if any(entity.startswith(f"/{name}/") for entity in entities)
+    columns = [column for column in (_images(entities), _plots(entities, more)) if column is not None]
+    panel = rrb.TimePanel(timeline=PUPIL_TIME, state="collapsed")
+    return rrb.Blueprint(rrb.Horizontal(*columns), panel, collapse_panels=True, auto_views=False)
+
+
+def _images(entities: Collection[str]) -> View | None:
+    there = {entity.split("/")[1] for entity in entities}
+    world, *eyes = [
+        rrb.Spatial2DView(origin=f"/{name}", name=name) if name in there else None for name in ("world", "eye1", "eye0")
     ]
-    plots: list[View] = []
-    for ending, name in _PLOTS.items():
+    below = [eye for eye in eyes if eye is not None]
+    rows: list[View] = [] if world is None else [world]
+    rows += [rrb.Horizontal(*below)] if below else []
+    return rrb.Vertical(*rows, row_shares=[3, 2][: len(rows)]) if rows else None
+
+
+def _plots(entities: Collection[str], more: Sequence[View]) -> View | None:
+    curves: list[View] = []
+    for ending, (name, span) in _PLOTS.items():
         found = sorted(entity for entity in entities if entity.rpartition("/")[2] == ending)
         if found:
-            plots.append(rrb.TimeSeriesView(origin="/", contents=found, name=name))
-    found = [entity for entity in ("/blinks", "/fixations") if entity in entities]
-    if found:
-        plots.append(rrb.StateTimelineView(origin="/", contents=found, name="events"))
-    found = [entity for entity in ("/annotations", "/notifications") if entity in entities]
-    if found:
-        plots.append(rrb.TextLogView(origin="/", contents=found, name="log"))
-    plots += more
-    columns: list[View] = []
-    if images:
-        world, *eyes = images if images[0].name == "world" else [None, *images]
-        parts: list[View] = [each for each in (world, rrb.Horizontal(*eyes) if eyes else None) if each is not None]
-        columns.append(rrb.Vertical(*parts, row_shares=[3, 2][: len(parts)]))
-    if plots:
-        columns.append(rrb.Vertical(*plots))
-    return rrb.Blueprint(
-        rrb.Horizontal(*columns), rrb.TimePanel(timeline=PUPIL_TIME), collapse_panels=True, auto_views=False
-    )
+            axis = None if span is None else rrb.ScalarAxis(range=span, zoom_lock=True)
+            curves.append(rrb.TimeSeriesView(origin="/", contents=found, name=name, axis_y=axis))
+    states = [entity for entity in ("/blinks", "/fixations") if entity in entities]
+    texts = [entity for entity in ("/annotations", "/notifications") if entity in entities]
+    rows = [*curves]
+    rows += [rrb.StateTimelineView(origin="/", contents=states, name="events")] if states else []
+    rows += more
+    rows += [rrb.TextLogView(origin="/", contents=texts, name="log")] if texts else []
+    return rrb.Vertical(*rows) if rows else None
 
 
 def blueprint_chunks(blueprint: rrb.Blueprint) -> Iterator[Chunk]:

@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,17 +26,28 @@ from gazed_recorder.reading.table import Table
 __all__ = [
     "CONFIDENT",
     "ELLIPSE_POINTS",
+    "LOG_ENTITIES",
     "gaze_chunks",
     "image_entity",
     "pupil_chunks",
+    "pupil_entities",
     "span_chunk",
-    "style_of",
+    "styled",
     "text_chunk",
 ]
 
 CONFIDENT = 0.6
 """Pupils and gaze of less confidence are not drawn over the images; Pupil Core's programs use no such data either."""
 ELLIPSE_POINTS = 16
+LOG_ENTITIES = {
+    "gaze": ("/gaze/confidence", "/gaze/norm_pos", "/world/gaze"),
+    "blinks": ("/blinks",),
+    "fixations": ("/fixations",),
+    "annotation": ("/annotations",),
+    "notify": ("/notifications",),
+}
+"""What views show of the logs other than pupils."""
+_CURVES = {"2d": ("confidence", "diameter"), "3d": ("confidence", "diameter", "diameter_3d")}
 _COLORS = {
     "2d": (255, 200, 60),
     "3d": (255, 70, 70),
@@ -56,21 +67,34 @@ def image_entity(stream: str) -> str:
 
 def pupil_chunks(table: Table, times: Times, *, ellipses: bool = True, datums: bool = True) -> Iterator[Chunk]:
     """Yield what pupils become: a table with the columns of the log ``pupil``, and when its rows are."""
-    methods = np.array(_methods(table))
-    for eye in np.unique(table["eye_id"]).tolist():
-        for method in ("2d", "3d"):
-            rows = np.flatnonzero((table["eye_id"] == eye) & (methods == method))
+    for eye, method, rows in _by_origin(table):
+        yield from _pupils(eye, method, table[rows], times.at(rows), ellipses, datums)
+
+
+def pupil_entities(table: Table) -> set[str]:
+    """Return the entities that views show of pupils, from their columns ``eye_id``, ``topic`` and ``method``."""
+    found = set()
+    for eye, method, _ in _by_origin(table):
+        found |= {f"/pupil/{eye}/{method}/{name}" for name in _CURVES[method]} | {f"/eye{eye}/pupil_{method}"}
+    return found
+
+
+def _by_origin(table: Table) -> Iterator[tuple[int, str, NDArray[np.int64]]]:
+    """Yield the rows of each eye and method; before 2.0 only the method told of it, not the topic."""
+    eyes = table["eye_id"]
+    pairs = zip(table["topic"].tolist(), table["method"].tolist(), strict=True)
+    spatial = np.array(["3d" in (topic or "")[-2:] or (way or "").startswith(("3d", "pye3d")) for topic, way in pairs])
+    for eye in np.unique(eyes).tolist():
+        for method, chosen in (("2d", ~spatial), ("3d", spatial)):
+            rows = np.flatnonzero((eyes == eye) & chosen)
             if len(rows):
-                yield from _pupils(f"/pupil/{eye}/{method}", eye, method, table[rows], times.at(rows), ellipses, datums)
+                yield eye, method, rows
 
 
-def _pupils(
-    entity: str, eye: int, method: str, table: Table, times: Times, ellipses: bool, datums: bool
-) -> Iterator[Chunk]:
-    yield from _curve(f"{entity}/confidence", times, table["confidence"])
-    yield from _curve(f"{entity}/diameter", times, table["diameter"])
-    if method == "3d":
-        yield from _curve(f"{entity}/diameter_3d", times, table["diameter_3d"])
+def _pupils(eye: int, method: str, table: Table, times: Times, ellipses: bool, datums: bool) -> Iterator[Chunk]:
+    entity = f"/pupil/{eye}/{method}"
+    for name in _CURVES[method]:
+        yield _curve(f"{entity}/{name}", times, table[name])
     if ellipses:
         lines = _ellipses(table)
         shown = (table["confidence"] >= CONFIDENT) & np.isfinite(lines).all((1, 2))
@@ -83,7 +107,7 @@ def gaze_chunks(table: Table, times: Times, world: tuple[int, int] | None, *, da
     """Yield what gaze becomes: a table with the columns of the log ``gaze``; ``world`` is the size of its images."""
     places = np.column_stack([table["norm_pos_x"], table["norm_pos_y"]])
     known = np.isfinite(places).all(1)
-    yield from _curve("/gaze/confidence", times, table["confidence"])
+    yield _curve("/gaze/confidence", times, table["confidence"])
     yield calls.chunk("/gaze/norm_pos", times, calls.scalars(places, known))
     if world is not None:
         over = np.column_stack([places[:, 0], 1 - places[:, 1]]) * world + _MIDDLE
@@ -104,46 +128,45 @@ def text_chunk(entity: str, times: Times, lines: Sequence[str]) -> Chunk:
     return calls.chunk(entity, times, calls.texts(lines))
 
 
-def style_of(entity: str) -> Chunk | None:
-    """Return how an entity looks, at all times; ``None`` for one that looks as the viewer likes."""
+def styled(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+    """Yield chunks, and before the first one of each entity how it looks."""
+    seen = set[str]()
+    for chunk in chunks:
+        if chunk.entity_path not in seen:
+            seen.add(chunk.entity_path)
+            yield from _style(chunk.entity_path)
+        yield chunk
+
+
+def _style(entity: str) -> Iterator[Chunk]:
     place, name = entity.rpartition("/")[::2]
     match name:
         case "gaze" if place == "/world":
-            return calls.static(entity, calls.point_style(_COLORS["gaze"], 6.0))
+            yield calls.static(entity, calls.point_style(_COLORS["gaze"], 6.0))
         case "pupil_2d" | "pupil_3d":
-            return calls.static(entity, calls.ellipse_style(_COLORS[name[6:]], 2.0))
+            yield calls.static(entity, calls.ellipse_style(_COLORS[name[6:]], 2.0))
         case "confidence" | "diameter" | "diameter_3d" if place.startswith("/pupil/"):
             eye, method = place.split("/")[2:4]
             red, green, blue = _EYE_COLORS.get(int(eye), (200, 200, 200))
             shade = 1.0 if method == "3d" else 0.7
             color = (round(red * shade), round(green * shade), round(blue * shade))
-            return calls.static(entity, calls.series_style([f"eye {eye}, {method}"], [color]))
+            yield calls.static(entity, calls.series_style([f"eye {eye}, {method}"], [color]))
         case "confidence":
-            return calls.static(entity, calls.series_style(["gaze"], [_COLORS["gaze"]]))
+            yield calls.static(entity, calls.series_style(["gaze"], [_COLORS["gaze"]]))
         case "norm_pos":
-            return calls.static(entity, calls.series_style(["x", "y"], [(240, 240, 240), _COLORS["gaze"]]))
+            yield calls.static(entity, calls.series_style(["x", "y"], [(240, 240, 240), _COLORS["gaze"]]))
         case "blinks" | "fixations":
-            return calls.static(entity, calls.state_style({name.removesuffix("s"): _COLORS[name]}))
-    return None
+            yield calls.static(entity, calls.state_style({name.removesuffix("s"): _COLORS[name]}))
 
 
-def _curve(entity: str, times: Times, values: NDArray[np.float64]) -> Iterator[Chunk]:
-    """Yield a curve, if there is any value; rows without one interrupt it."""
+def _curve(entity: str, times: Times, values: NDArray[np.float64]) -> Chunk:
+    """Return a curve; rows without a value interrupt it."""
     known = np.isfinite(values)
-    if known.any():
-        yield calls.chunk(entity, times, calls.scalars(values, None if known.all() else known))
+    return calls.chunk(entity, times, calls.scalars(values, None if known.all() else known))
 
 
 def _columns(table: Table) -> dict[str, NDArray[np.generic]]:
     return {name: table[name] for name in table.columns if name != "timestamp"}
-
-
-def _methods(table: Table) -> list[str]:
-    """Return ``2d`` or ``3d`` for each pupil; before 2.0 only the method told, not the topic."""
-    return [
-        "3d" if "3d" in (topic or "").rpartition(".")[2] or (method or "").startswith(("3d", "pye3d")) else "2d"
-        for topic, method in zip(table["topic"].tolist(), table["method"].tolist(), strict=True)
-    ]
 
 
 def _ellipses(table: Table) -> NDArray[np.float32]:

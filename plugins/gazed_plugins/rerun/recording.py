@@ -11,13 +11,21 @@ from numpy.typing import NDArray
 from gazed_plugins.export.events import annotation_events, blink_events, fixation_events, notification_events
 from gazed_plugins.rerun import calls
 from gazed_plugins.rerun.calls import Chunk, Times
-from gazed_plugins.rerun.entities import gaze_chunks, pupil_chunks, span_chunk, text_chunk
+from gazed_plugins.rerun.entities import (
+    LOG_ENTITIES,
+    gaze_chunks,
+    image_entity,
+    pupil_chunks,
+    pupil_entities,
+    span_chunk,
+    text_chunk,
+)
 from gazed_plugins.rerun.videos import video_chunks
 from gazed_recorder.reader import Recording
 from gazed_recorder.reading.correlate import nearest
 from gazed_recorder.reading.table import Table
 
-__all__ = ["id_of", "recording_chunks"]
+__all__ = ["entities_of", "id_of", "recording_chunks"]
 
 Advance = Callable[[int], None]
 _ROWS = 16_384
@@ -43,11 +51,6 @@ def recording_chunks(
         return Times(calls.to_ns(timestamps), recording.clock.to_unix_ns(timestamps), frames)
 
     yield from _properties(recording)
-    for stream in recording.streams if videos else ():
-        video = recording.world if stream == "world" else recording.eyes[int(stream[3:])]
-        for chunk in video_chunks(video, when):
-            yield chunk
-            advance(0 if chunk.is_static else chunk.num_rows)
     for table in recording.batches("pupil", _ROWS) if "pupil" in recording.logs else ():
         yield from pupil_chunks(table, when(table["timestamp"]), ellipses=ellipses, datums=datums)
         advance(len(table))
@@ -56,6 +59,27 @@ def recording_chunks(
         yield from gaze_chunks(table, when(table["timestamp"]), size, datums=datums)
         advance(len(table))
     yield from _events(recording, when)
+    # They come last: plots are there at once.
+    shown = [recording.world] if "world" in recording.streams else []
+    for chunk in video_chunks([*shown, *recording.eyes.values()], when) if videos else ():
+        yield chunk
+        advance(0 if chunk.is_static else chunk.num_rows)
+
+
+def entities_of(recording: Recording, *, videos: bool = True) -> set[str]:
+    """Return the entities of a recording that views show.
+
+    Raises:
+        DamagedFile: the pupils cannot be read.
+    """
+    found = {image_entity(stream) for stream in recording.streams} if videos else set[str]()
+    if "pupil" in recording.logs:
+        for table in recording.batches("pupil", _ROWS, ("eye_id", "topic", "method")):
+            found |= pupil_entities(table)
+    for log, entities in LOG_ENTITIES.items():
+        if log in recording.logs and len(recording.timestamps(log)):
+            found |= set(entities)
+    return found
 
 
 def _properties(recording: Recording) -> Iterator[Chunk]:

@@ -1,17 +1,21 @@
 """``.rrd`` files with a blueprint, whose bytes depend on what is in them alone.
 
 The SDK marks each chunk, each row and each file with an id of the time and of chance, and lists the columns in the
-footer as its hash tables have them. Here ids are counted, and the footer is sorted.
+footer as its hash tables have them. Here ids are counted, and the footer is sorted. The blueprint comes first: a viewer
+that meets it later has made views of its own by then.
 """
 
 from __future__ import annotations
 
-import io
+import os
 import struct
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 import pyarrow as pa
 
 from gazed_plugins.export.errors import ExportError
@@ -21,28 +25,33 @@ from gazed_plugins.rerun.calls import APPLICATION, Chunk, write_chunks
 __all__ = ["write_rrd"]
 
 _BLUEPRINT_ID = "blueprint"
+_RECORDING_SERIES, _BLUEPRINT_SERIES = 1, 2
+_BLOCK = 1 << 20
 
 
 def write_rrd(path: Path, recording_id: str, chunks: Iterable[Chunk], blueprint: Iterable[Chunk]) -> None:
-    """Write a recording and its blueprint; ``blueprint`` is iterated over when all ``chunks`` have been written.
+    """Write a recording and its blueprint; ``chunks`` may be iterated over by steps, they are not kept.
 
     Raises:
         OSError: the file cannot be written.
         ExportError: the installed SDK writes files of another form.
         Exception: what ``chunks`` or ``blueprint`` raises.
     """
-    write_chunks(path, recording_id, _counted(chunks, 1))
     with tempfile.TemporaryDirectory() as folder:
-        beside = Path(folder) / "blueprint.rrd"
-        write_chunks(beside, _BLUEPRINT_ID, _counted(blueprint, 2))
-        views = beside.read_bytes()
-    try:
-        _complete(path, views)
-    except (IndexError, KeyError, TypeError, ValueError, struct.error, pa.ArrowInvalid) as error:
-        raise ExportError(
-            f"{path.name}: the installed rerun-sdk writes files of another form: {error!r}",
-            hint="pip install 'gazed[rerun]'",
-        ) from error
+        views = Path(folder) / "blueprint.rrd"
+        write_chunks(views, _BLUEPRINT_ID, _counted(blueprint, _BLUEPRINT_SERIES))
+        with path.open("wb") as file, views.open("rb") as source:
+            joining = _Joining(file, source)
+            joining.start()
+            try:
+                write_chunks(joining.entrance, recording_id, _counted(chunks, _RECORDING_SERIES))
+            except BrokenPipeError:
+                # The other end of the pipe knows why.
+                joining.finish()
+                raise
+            finally:
+                joining.close()
+            joining.finish()
 
 
 def _counted(chunks: Iterable[Chunk], series: int) -> Iterator[Chunk]:
@@ -50,39 +59,79 @@ def _counted(chunks: Iterable[Chunk], series: int) -> Iterator[Chunk]:
     number = 0
     for chunk in chunks:
         batch = chunk.to_record_batch()
-        first, *rows = (struct.pack(">QQ", series, number + row) for row in range(batch.num_rows + 1))
-        number += batch.num_rows + 1
-        schema = batch.schema.with_metadata({**batch.schema.metadata, b"rerun:id": b"chunk_" + first.hex().encode()})
-        columns = [pa.array(rows, pa.binary(16)), *batch.columns[1:]]
-        yield from Chunk.from_record_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+        count = batch.num_rows
+        ids = np.empty((count + 1, 2), ">u8")
+        ids[:, 0], ids[:, 1] = series, np.arange(number, number + count + 1)
+        number += count + 1
+        rows = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), count, [None, pa.py_buffer(ids[1:].tobytes())])
+        name = b"chunk_" + ids[0].tobytes().hex().encode()
+        schema = batch.schema.with_metadata({**batch.schema.metadata, b"rerun:id": name})
+        yield from Chunk.from_record_batch(pa.RecordBatch.from_arrays([rows, *batch.columns[1:]], schema=schema))
 
 
-def _complete(path: Path, views: bytes) -> None:
-    """Count what the SDK has not, and put a blueprint behind the recording: ``views``, till now a file."""
-    with path.open("r+b") as file:
-        told = list(form.messages(file))
-        for kind, at, length in told:
-            if kind == form.STORE_INFO:
-                info = form.counted_store_info(form.payload_of(file, at, length), 1)
-                file.seek(at)
-                file.write(info)
-        _, end, length = told[-1]
-        (manifest,) = form.manifests(form.payload_of(file, end, length))
-        file.seek(end - form.MESSAGE_HEADER)
-        moved = file.tell() - form.FILE_HEADER
-        was = form.store_id(form.RECORDING, _BLUEPRINT_ID, APPLICATION)
-        store = form.store_id(form.BLUEPRINT, _BLUEPRINT_ID, APPLICATION)
-        source = io.BytesIO(views)
-        for kind, at, length in form.messages(source):
-            payload = form.payload_of(source, at, length)
-            if was not in payload:
-                raise ValueError("a message does not name its store")
-            payload = payload.replace(was, store, 1)
-            if kind == form.STORE_INFO:
-                payload = form.counted_store_info(payload, 2)
-            if kind == form.END:
-                (second,) = form.manifests(payload)
-            else:
-                form.put(file, kind, payload)
-        form.put(file, form.ACTIVATION, form.activation(store))
-        form.finish(file, [form.sorted_manifest(manifest, 0), form.sorted_manifest(second, moved)])
+class _Joining(threading.Thread):
+    """Puts a blueprint, a file of its own till now, before what the SDK writes into ``entrance``, and joins footers."""
+
+    def __init__(self, file: BinaryIO, blueprint: BinaryIO) -> None:
+        super().__init__(name="rrd", daemon=True)
+        self._file = file
+        self._blueprint = blueprint
+        self._reading, self._writing = os.pipe()
+        self.entrance = Path(f"/dev/fd/{self._writing}")
+        self._error: Exception | None = None
+
+    def run(self) -> None:
+        """Read to the end of what is written."""
+        try:
+            with os.fdopen(self._reading, "rb", _BLOCK) as stream:
+                _join(self._file, self._blueprint, stream)
+        except Exception as error:  # noqa: BLE001 - raised by finish
+            self._error = error
+
+    def close(self) -> None:
+        """Say that nothing more comes, and wait."""
+        if self._writing >= 0:
+            os.close(self._writing)
+            self._writing = -1
+            self.join()
+
+    def finish(self) -> None:
+        """Wait, and raise what went wrong."""
+        self.close()
+        if isinstance(self._error, IndexError | KeyError | TypeError | ValueError | struct.error | pa.ArrowInvalid):
+            raise ExportError(
+                f"the installed rerun-sdk writes files of another form: {self._error!r}",
+                hint="pip install 'gazed[rerun]'",
+            ) from self._error
+        if self._error is not None:
+            raise self._error
+
+
+def _join(file: BinaryIO, blueprint: BinaryIO, recording: BinaryIO) -> None:
+    file.write(recording.read(form.FILE_HEADER))
+    was = form.store_id(form.RECORDING, _BLUEPRINT_ID, APPLICATION)
+    store = form.store_id(form.BLUEPRINT, _BLUEPRINT_ID, APPLICATION)
+    blueprint.seek(form.FILE_HEADER)
+    for kind, length in form.messages(blueprint):
+        payload = blueprint.read(length)
+        if was not in payload:
+            raise ValueError("a message does not name its store")
+        payload = payload.replace(was, store, 1)
+        if kind == form.STORE_INFO:
+            payload = form.counted_store_info(payload, _BLUEPRINT_SERIES)
+        if kind == form.END:
+            manifest = form.manifest_of(payload)
+        else:
+            form.put(file, kind, payload)
+    form.put(file, form.ACTIVATION, form.activation(store))
+    moved = file.tell() - form.FILE_HEADER
+    for kind, length in form.messages(recording):
+        payload = recording.read(length)
+        if kind == form.STORE_INFO:
+            form.put(file, kind, form.counted_store_info(payload, _RECORDING_SERIES))
+        elif kind == form.END:
+            parts = [form.sorted_manifest(manifest, 0), form.sorted_manifest(form.manifest_of(payload), moved)]
+            form.finish(file, parts)
+        else:
+            form.put(file, kind, payload)
+    recording.read()

@@ -21,15 +21,13 @@ __all__ = [
     "CHUNK",
     "END",
     "FILE_HEADER",
-    "MESSAGE_HEADER",
     "RECORDING",
     "STORE_INFO",
     "activation",
     "counted_store_info",
     "finish",
-    "manifests",
+    "manifest_of",
     "messages",
-    "payload_of",
     "put",
     "sorted_manifest",
     "store_id",
@@ -41,7 +39,6 @@ END, STORE_INFO, CHUNK, ACTIVATION = range(4)
 RECORDING, BLUEPRINT = 1, 2
 """Kinds of stores."""
 _HEADER = struct.Struct("<QQ")
-MESSAGE_HEADER = _HEADER.size
 _TRAILER = struct.Struct("<QQI8sI")
 _MAGIC = b"RRF2FOOT"
 _CRC_SEED = 7_850_921
@@ -59,40 +56,30 @@ _FIXED = [
 _OFFSET = _FIXED.index("chunk_byte_offset")
 
 
-def messages(file: BinaryIO) -> Iterator[tuple[int, int, int]]:
-    """Yield kind, offset and length of each message's payload, up to the footer's.
+def messages(file: BinaryIO) -> Iterator[tuple[int, int]]:
+    """Yield kind and length of each message's payload, up to the footer's; the caller reads the payload.
 
     Raises (while iterating):
         struct.error: the file ends before.
     """
-    at, kind = FILE_HEADER, STORE_INFO
+    kind = STORE_INFO
     while kind != END:
-        file.seek(at)
         kind, length = _HEADER.unpack(file.read(_HEADER.size))
-        yield kind, at + _HEADER.size, length
-        at += _HEADER.size + length
+        yield kind, length
 
 
-def payload_of(file: BinaryIO, at: int, length: int) -> bytes:
-    """Return the payload of a message."""
-    file.seek(at)
-    return file.read(length)
-
-
-def put(file: BinaryIO, kind: int, payload: bytes) -> int:
-    """Write a message where the file is; return where its payload begins."""
+def put(file: BinaryIO, kind: int, payload: bytes) -> None:
+    """Write a message where the file is."""
     file.write(_HEADER.pack(kind, len(payload)))
-    at = file.tell()
     file.write(payload)
-    return at
 
 
 def finish(file: BinaryIO, manifests: list[bytes]) -> None:
-    """Write the footer and the trailer where the file is, and end it there."""
+    """Write the footer, of what it tells of each store, and the trailer where the file is."""
     footer = b"".join(_block(1, manifest) for manifest in manifests)
-    at = put(file, END, footer)
-    file.write(_TRAILER.pack(at, len(footer), xxhash.xxh32_intdigest(footer, _CRC_SEED), _MAGIC, 1))
-    file.truncate()
+    put(file, END, footer)
+    at, crc = file.tell() - len(footer), xxhash.xxh32_intdigest(footer, _CRC_SEED)
+    file.write(_TRAILER.pack(at, len(footer), crc, _MAGIC, 1))
 
 
 def store_id(kind: int, name: str, application: str) -> bytes:
@@ -116,9 +103,13 @@ def counted_store_info(payload: bytes, number: int) -> bytes:
     return payload[:3] + struct.pack("<Q", 0) + payload[11:12] + struct.pack("<Q", number) + payload[20:]
 
 
-def manifests(footer: bytes) -> list[bytes]:
-    """Return what a footer tells of each store."""
-    return [value for number, value in _fields(footer) if number == 1 and isinstance(value, bytes)]
+def manifest_of(footer: bytes) -> bytes:
+    """Return what a footer tells of its one store.
+
+    Raises:
+        KeyError: it tells of none.
+    """
+    return _read(footer)[0][1]
 
 
 def sorted_manifest(manifest: bytes, moved: int) -> bytes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import heapq
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -30,21 +31,28 @@ _CHUNK_FRAMES = 256
 _ANY_RATE = 30.0  # JPEGs do not depend on it
 
 
-def video_chunks(video: Video, when: When) -> Iterator[Chunk]:
-    """Yield the frames of a video, some at a time.
+def video_chunks(videos: Iterable[Video], when: When) -> Iterator[Chunk]:
+    """Yield the frames of videos, some at a time and all videos side by side, so that a viewer can show the beginning.
 
     Raises (while iterating):
         DamagedFile: a file cannot be read, or ends before its timestamps do.
     """
+    for _, chunk in heapq.merge(*(_chunks(video, when) for video in videos), key=lambda pair: pair[0]):
+        yield chunk
+
+
+def _chunks(video: Video, when: When) -> Iterator[tuple[float, Chunk]]:
+    """Yield chunks and when each begins, Pupil time in s."""
     entity, done = image_entity(video.name), 0
     if _as_packets(video):
-        yield calls.static(entity, calls.video_codec())
+        yield -np.inf, calls.static(entity, calls.video_codec())
         batches = _batched(_packets(video), lambda rows: calls.packets(*zip(*rows, strict=True)))
     else:
         frames = ((jpeg, True) for jpeg in _jpegs(video))
         batches = _batched(frames, lambda rows: calls.images([jpeg for jpeg, _ in rows]))
     for count, columns in batches:
-        yield calls.chunk(entity, when(video.timestamps[done : done + count]), columns)
+        timestamps = video.timestamps[done : done + count]
+        yield float(timestamps[0]), calls.chunk(entity, when(timestamps), columns)
         done += count
 
 
