@@ -72,8 +72,9 @@ def gaze_row(datum: dict[str, Any], index: int) -> list[Any]:
     row = [str(datum["timestamp"]), index, datum["confidence"], *datum["norm_pos"], base]
     row += datum.get("gaze_point_3d", NO_POINT)
     if "eye_centers_3d" in datum:
-        for eye in "01":
-            row += [*datum["eye_centers_3d"].get(eye, NO_POINT), *datum["gaze_normals_3d"].get(eye, NO_POINT)]
+        for eye in (0, 1):
+            for parts in (datum["eye_centers_3d"], datum["gaze_normals_3d"]):
+                row += parts.get(str(eye)) or parts.get(eye) or NO_POINT
         return row
     if "eye_center_3d" not in datum:
         return row + [None] * 12
