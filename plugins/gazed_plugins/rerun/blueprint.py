@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+import rerun as rr
 import rerun.blueprint as rrb
 
 from gazed_plugins.rerun.calls import APPLICATION, PUPIL_TIME, Chunk, read_chunks
@@ -25,12 +26,14 @@ _PLOTS: dict[str, tuple[str, tuple[float, float] | None]] = {
 View = rrb.View | rrb.Container
 
 
-def views_of(entities: Collection[str], more: Sequence[View] = ()) -> rrb.Blueprint:
+def views_of(entities: Collection[str], more: Sequence[View] = (), *, window_s: float | None = None) -> rrb.Blueprint:
     """Return the views of the ``entities`` that a recording has, and ``more`` of one's own below the plots.
+
+    Plots show all of the recording, or ``window_s`` before the cursor, for one that grows.
 
     A view lists its entities by name: a pattern such as ``/pupil/*/diameter`` matches nothing, without a word.
     """
-    columns = [column for column in (_images(entities), _plots(entities, more)) if column is not None]
+    columns = [column for column in (_images(entities), _plots(entities, more, window_s)) if column is not None]
     panel = rrb.TimePanel(timeline=PUPIL_TIME, state="collapsed")
     return rrb.Blueprint(rrb.Horizontal(*columns), panel, collapse_panels=True, auto_views=False)
 
@@ -46,13 +49,17 @@ def _images(entities: Collection[str]) -> View | None:
     return rrb.Vertical(*rows, row_shares=[3, 2][: len(rows)]) if rows else None
 
 
-def _plots(entities: Collection[str], more: Sequence[View]) -> View | None:
+def _plots(entities: Collection[str], more: Sequence[View], window_s: float | None) -> View | None:
     curves: list[View] = []
     for ending, (name, span) in _PLOTS.items():
         found = sorted(entity for entity in entities if entity.rpartition("/")[2] == ending)
         if found:
             axis = None if span is None else rrb.ScalarAxis(range=span, zoom_lock=True)
-            curves.append(rrb.TimeSeriesView(origin="/", contents=found, name=name, axis_y=axis))
+            curves.append(
+                rrb.TimeSeriesView(
+                    origin="/", contents=found, name=name, axis_y=axis, time_ranges=_until_cursor(window_s)
+                )
+            )
     states = [entity for entity in ("/blinks", "/fixations") if entity in entities]
     texts = [entity for entity in ("/annotations", "/notifications") if entity in entities]
     rows = [*curves]
@@ -60,6 +67,13 @@ def _plots(entities: Collection[str], more: Sequence[View]) -> View | None:
     rows += more
     rows += [rrb.TextLogView(origin="/", contents=texts, name="log")] if texts else []
     return rrb.Vertical(*rows) if rows else None
+
+
+def _until_cursor(window_s: float | None) -> rr.VisibleTimeRange | None:
+    if window_s is None:
+        return None
+    start = rr.TimeRangeBoundary.cursor_relative(seconds=-window_s)
+    return rr.VisibleTimeRange(PUPIL_TIME, start=start, end=rr.TimeRangeBoundary.cursor_relative())
 
 
 def blueprint_chunks(blueprint: rrb.Blueprint) -> Iterator[Chunk]:

@@ -14,11 +14,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gazed_plugins.export.events import text_of
 from gazed_plugins.rerun import calls
 from gazed_plugins.rerun.calls import Chunk, Times
 from gazed_recorder.reading.table import Table
@@ -27,8 +28,10 @@ __all__ = [
     "CONFIDENT",
     "ELLIPSE_POINTS",
     "LOG_ENTITIES",
+    "annotation_line",
     "gaze_chunks",
     "image_entity",
+    "live_entities",
     "pupil_chunks",
     "pupil_entities",
     "span_chunk",
@@ -47,6 +50,7 @@ LOG_ENTITIES = {
     "notify": ("/notifications",),
 }
 """What views show of the logs other than pupils."""
+_KNOWN = ("label", "seq", "timestamp", "topic")
 _CURVES = {"2d": ("confidence", "diameter"), "3d": ("confidence", "diameter", "diameter_3d")}
 _COLORS = {
     "2d": (255, 200, 60),
@@ -123,14 +127,28 @@ def span_chunk(entity: str, times: Times, begins: Sequence[bool]) -> Chunk:
     return calls.chunk(entity, times, calls.states([state if begin else None for begin in begins]))
 
 
+def annotation_line(note: Mapping[str, object]) -> str:
+    """Return an annotation as a text: its label and what else it has."""
+    more = {name: value for name, value in note.items() if name not in _KNOWN and value != ""}
+    return f"{text_of(note.get('label'))}  {text_of(more)}".strip() if more else text_of(note.get("label"))
+
+
 def text_chunk(entity: str, times: Times, lines: Sequence[str]) -> Chunk:
     """Return texts, one a row."""
     return calls.chunk(entity, times, calls.texts(lines))
 
 
-def styled(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-    """Yield chunks, and before the first one of each entity how it looks."""
-    seen = set[str]()
+def live_entities(streams: Collection[str], *, images: bool) -> set[str]:
+    """Return the entities that views show of a daemon with these cameras."""
+    found = {image_entity(stream) for stream in streams} if images else set[str]()
+    for eye in [stream[3:] for stream in streams if stream.startswith("eye")]:
+        found |= {f"/pupil/{eye}/{method}/{name}" for method, curves in _CURVES.items() for name in curves}
+    return found.union(*LOG_ENTITIES.values())
+
+
+def styled(chunks: Iterable[Chunk], seen: set[str] | None = None) -> Iterator[Chunk]:
+    """Yield chunks, and before the first one of each entity how it looks; ``seen`` are entities that had one before."""
+    seen = set() if seen is None else seen
     for chunk in chunks:
         if chunk.entity_path not in seen:
             seen.add(chunk.entity_path)

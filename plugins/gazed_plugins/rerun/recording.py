@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -13,6 +12,7 @@ from gazed_plugins.rerun import calls
 from gazed_plugins.rerun.calls import Chunk, Times
 from gazed_plugins.rerun.entities import (
     LOG_ENTITIES,
+    annotation_line,
     gaze_chunks,
     image_entity,
     pupil_chunks,
@@ -102,7 +102,7 @@ def _events(recording: Recording, when: Callable[[NDArray[np.float64]], Times]) 
             yield span_chunk(entity, when(stamps), begins.tolist())
     notes = annotation_events(recording)
     if len(notes):
-        yield text_chunk("/annotations", when(notes["timestamp"]), [_annotation(note) for note in notes])
+        yield text_chunk("/annotations", when(notes["timestamp"]), [annotation_line(note) for note in notes])
     told = notification_events(recording)
     if len(told):
         pairs = zip(told["subject"].tolist(), told["content"].tolist(), strict=True)
@@ -118,9 +118,3 @@ def _edges(spans: Table) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     order = np.argsort(stamps, kind="stable")
     order = order[np.isfinite(stamps[order])]
     return stamps[order], begins[order]
-
-
-def _annotation(note: dict[str, object]) -> str:
-    more = {name: value for name, value in note.items() if name not in ("timestamp", "label") and value != ""}
-    told = " ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in more.items())
-    return f"{note['label']}  {told}".strip()

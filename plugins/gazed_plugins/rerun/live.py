@@ -1,0 +1,221 @@
+"""A running daemon in a viewer: what is on the bus goes into a live recording, which viewers on this machine watch.
+
+This is a process of its own, on this machine or another one than the daemon's. It is a subscriber like any other: what
+it cannot keep up with is dropped by the broker, or here, and counted; the daemon never waits for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import time
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import zmq
+
+from gazed_bus.client import Subscriber
+from gazed_bus.errors import NotReachable, PortInUse
+from gazed_bus.remote import Remote
+from gazed_plugins.export.errors import AlreadyThere
+from gazed_plugins.rerun.blueprint import views_of
+from gazed_plugins.rerun.calls import LiveRecording
+from gazed_plugins.rerun.entities import live_entities, styled
+from gazed_plugins.rerun.live_data import LiveData
+from gazed_plugins.rerun.live_images import LiveImages
+
+__all__ = ["LiveView"]
+
+_STATUS = "gazed.status"
+_SILENT_S = 3.0
+_WINDOW_S = 20.0
+_POLL_S = 0.05
+_AT_ONCE = 500
+_STREAMS = 11
+
+
+class LiveView:
+    """Sends what a daemon publishes to viewers, and into a file if one is given. Use as a context manager.
+
+    Args:
+        remote: the daemon.
+        recording_id: what the recording is called.
+        port: where viewers get it, on the loopback; 0 takes a free one.
+        save: a file that it is kept in as well.
+        replace: whether that file may be there already.
+        most_fps: images a second of each camera; 0 for none.
+        every_s: how long data are gathered before they are sent.
+        say: told in a line when the daemon goes and comes back.
+
+    Raises:
+        RemoteError: the daemon does not answer, or is none.
+        PortInUse: another program has the port.
+        AlreadyThere: there is such a file.
+        OSError: it cannot be written.
+    """
+
+    def __init__(
+        self,
+        remote: Remote,
+        recording_id: str,
+        port: int,
+        *,
+        save: Path | None = None,
+        replace: bool = False,
+        most_fps: float = 15.0,
+        every_s: float = 0.3,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._remote = remote
+        self._every_s = every_s
+        self._say = say
+        self._data = LiveData()
+        self._images = LiveImages(most_fps) if most_fps else None
+        streams = [name for name, stream in remote.status()["streams"].items() if stream["state"] != "data"]
+        views = views_of(live_entities(streams, images=self._images is not None), window_s=_WINDOW_S)
+        if save is not None:
+            _make(save, replace)
+        self._recording = LiveRecording(recording_id, _free(port), views, save)
+        self.url = self._recording.url
+        """Where viewers get it: ``rerun+http://127.0.0.1:…``."""
+        self._styled = set[str]()
+        self._passed_over = 0
+        self._lost: dict[str, int] = {}
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What was shown so far, by kind and stream, and what was not.
+
+        ``thinned`` images came sooner than ``most_fps`` has it, ``passed_over`` ones while this process was busy;
+        ``lost`` counts by topic what the broker dropped, ``unreadable`` is garbage.
+        """
+        shown = {name: count for name, count in self._data.counts.items() if name != "unreadable"}
+        images = self._images
+        return {
+            **shown,
+            "images": dict(images.counts) if images else {},
+            "thinned": images.thinned if images else 0,
+            "passed_over": self._passed_over,
+            "lost": dict(self._lost),
+            "unreadable": self._data.counts["unreadable"] + (images.unreadable if images else 0),
+        }
+
+    def run(self, stop: Callable[[], bool]) -> None:
+        """Send until ``stop`` says so; a daemon that goes away is waited for."""
+        away = False
+        while not stop():
+            try:
+                with self._remote.subscribe(*LiveData.topics, _STATUS) as data:
+                    if away:
+                        self._say("the daemon is back")
+                    away = False
+                    self._watch(data, stop)
+            except NotReachable:
+                if not away:
+                    self._say("the daemon does not answer any more: waiting for it")
+                away = True
+                time.sleep(_POLL_S)
+        self._send()
+
+    def _watch(self, data: Subscriber, stop: Callable[[], bool]) -> None:
+        """Send what comes until ``stop`` says so.
+
+        Raises:
+            NotReachable: the daemon is gone.
+        """
+        poller = zmq.Poller()
+        poller.register(data.socket, zmq.POLLIN)
+        with contextlib.ExitStack() as ended:
+            ended.callback(lambda: self._count_lost(data))
+            images = None
+            if self._images is not None:
+                images = ended.enter_context(self._remote.subscribe(*LiveImages.topics, latest=True))
+                ended.callback(lambda: self._count_passed_over(images))
+                poller.register(images.socket, zmq.POLLIN)
+            heard = sent = time.monotonic()
+            while not stop():
+                poller.poll(round(1000 * _POLL_S))
+                now = time.monotonic()
+                heard = now if self._take_data(data) else heard
+                if images is not None:
+                    self._take_images(images)
+                if now - sent >= self._every_s:
+                    sent = now
+                    self._send()
+                if now - heard > _SILENT_S:
+                    self._remote.time()
+                    heard = now
+
+    def _take_data(self, data: Subscriber) -> bool:
+        """Take what waits, some of it; tell whether there was anything."""
+        for number in range(_AT_ONCE):
+            frames = data.receive_packed(0)
+            if frames is None:
+                return number > 0
+            if frames[0] != _STATUS.encode():
+                self._data.take(frames)
+        return True
+
+    def _take_images(self, images: Subscriber) -> None:
+        assert self._images is not None  # noqa: S101 - who subscribes has a place for them
+        for _ in range(_STREAMS):
+            message = images.receive(0)
+            if message is None:
+                return
+            self._images.take(message)
+
+    def _send(self) -> None:
+        images = self._images
+        if images is not None:
+            self._data.world = images.sizes.get("world")
+        parts = (self._data.chunks(), images.chunks() if images is not None else ())
+        self._recording.send(styled(chain(*parts), self._styled))
+
+    def _count_lost(self, data: Subscriber) -> None:
+        for topic, count in data.lost.items():
+            self._lost[topic] = self._lost.get(topic, 0) + count
+
+    def _count_passed_over(self, images: Subscriber | None) -> None:
+        if images is not None:
+            self._passed_over += sum(images.skipped.values()) + sum(images.lost.values())
+
+    def close(self) -> None:
+        """End the recording: the file is complete."""
+        if self._images is not None:
+            self._images.close()
+        self._recording.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _make(file: Path, replace: bool) -> None:
+    """Make the file, so that what stands against it is told in the words of the system."""
+    try:
+        file.open("wb" if replace else "xb").close()
+    except FileExistsError as error:
+        raise AlreadyThere(f"{file} is there already", hint="--force replaces it") from error
+
+
+def _free(port: int) -> int:
+    """Return a port that can be had: the SDK's server only logs that it cannot have one."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            hint = "another gazed view? --data-port 0 takes a free one"
+            raise PortInUse(f"port {port} is taken by another program", hint=hint) from error
+        found: int = probe.getsockname()[1]
+        return found
