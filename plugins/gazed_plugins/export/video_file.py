@@ -33,7 +33,6 @@ _LONGEST_GAP_US = 2**31 - 1
 _LONE_FRAME_US = 33_333
 # Times of whole tracks are kept in ms if nothing else is said; and no name of a library is in the file.
 _OPTIONS = {"movie_timescale": "1000000", "fflags": "+bitexact"}
-_PIXELS = "yuvj422p"
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -186,10 +185,10 @@ def write_mp4(path: Path, us: Ints, begin: Begin, others: Iterable[Begin], advan
         ExportError: the file is not as it has to be.
     """
     with _writing(path), av.open(path, "w", format="mp4", options=_OPTIONS) as container:
-        video = begin(container)
+        video = _told(begin(container), advance)
         rest = [other(container) for other in others]
-        # As the frames come; the sound waits for its turn, so that little is in memory.
-        for packet in heapq.merge(_told(video, advance), *rest, key=_seconds):
+        # The sound waits for its turn, so that little is in memory.
+        for packet in heapq.merge(video, *rest, key=_seconds) if rest else video:
             container.mux_one(packet)
     found = _times(path)
     if not np.array_equal(found, us):
@@ -205,8 +204,8 @@ def _told(packets: Packets, advance: Callable[[int], None]) -> Packets:
         advance(1)
 
 
-def _seconds(packet: av.Packet) -> Fraction:
-    return (packet.dts or 0) * packet.time_base
+def _seconds(packet: av.Packet) -> float:
+    return float((packet.dts or 0) * packet.time_base)
 
 
 def _times(path: Path) -> Ints:
