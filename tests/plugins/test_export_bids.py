@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -30,7 +31,6 @@ from gazed_plugins.export.errors import ExportError, NothingToExport
 from gazed_plugins.export.run import export_recording
 from gazed_plugins.export.testing import check_exporter
 from gazed_plugins.offline_data import write_log
-from gazed_recorder.manifest import Manifest
 from gazed_recorder.reader import Recording
 from gazed_recorder.reading.table import Table
 from gazed_recorder.testing_classic import make_classic_recording
@@ -95,9 +95,7 @@ def bare(folder: Path, name: str = "", **logs: list[dict[str, Any]]) -> Recordin
 
 
 def named(folder: Path, name: str) -> Path:
-    manifest = Manifest.load(folder)
-    manifest.user_info = {"name": name}
-    manifest.save(folder)
+    (folder / "user_info.csv").write_text(f"key,value\r\nname,{name}\r\n", encoding="utf-8", newline="")
     return folder
 
 
@@ -234,9 +232,10 @@ def test_a_validation_tells_how_good_gaze_is(rich: Path, tmp_path: Path) -> None
 
     gaze = [{"topic": "gaze.2d.0.", "timestamp": 5.5, "norm_pos": [0.1, 0.2], "confidence": 1.0}]
     notes = [note("validation", 1.0), note("calibration", 0.7), {**note("validation", 2.0), "accuracy": "good"}]
-    recording = bare(tmp_path / "rec", "x", gaze=gaze, notify=notes)
-    (recording.path / "world.intrinsics").write_bytes(Path(rich / "world.intrinsics").read_bytes())
-    stem = export(recording, tmp_path / "ses-1")
+    folder = bare(tmp_path / "rec", "x", gaze=gaze, notify=notes).path
+    for name in ("world.mp4", "world_timestamps.npy"):
+        shutil.copy(rich / name, folder)
+    stem = export(Recording(folder), tmp_path / "ses-1")
     _, sidecar = read(stem.with_name(f"{stem.name}_recording-eye3_physio"))
     assert (sidecar["AverageCalibrationError"], sidecar["MaximalCalibrationError"]) == (1.0, 1.5)
     assert sidecar["CalibrationErrorMeasuredBy"] == "validation"
@@ -337,6 +336,20 @@ def test_odd_recordings(tmp_path: Path) -> None:
     assert (code, [code for severity, code in found if severity == "error"]) == (0, [])
 
 
+def test_a_recording_that_lost_its_description(tmp_path: Path) -> None:
+    """Nothing tells when it began: times count from its first sample, and none is made up."""
+    gaze = [{"topic": "gaze.2d.0.", "timestamp": at, "norm_pos": [0.1, 0.2]} for at in (7.5, 8.0)]
+    notes = [{"topic": "annotation", "timestamp": 9.0, "label": "x"}]
+    folder = bare(tmp_path / "torn", gaze=gaze, annotation=notes).path
+    (folder / "info.player.json").unlink()
+    stem = export(Recording(folder), tmp_path / "ses-1")
+    _, sidecar = read(stem.with_name(f"{stem.name}_recording-eye3_physio"))
+    assert (sidecar["StartTime"], sidecar["PupilTimeOfStart"], sidecar["SamplingFrequency"]) == (0.0, 7.5, 2.0)
+    assert "UnixTimeOfStart" not in sidecar
+    events = pd.read_csv(stem.with_name(f"{stem.name}_events.tsv"), sep="\t", keep_default_na=False)
+    assert events.to_dict("records") == [{"onset": 1.5, "duration": "n/a", "trial_type": "x"}]
+
+
 def test_participants_are_completed_and_what_others_wrote_stays(tmp_path: Path) -> None:
     for name in ("sub-01", "sub-03"):
         (tmp_path / name).mkdir()
@@ -386,8 +399,7 @@ def test_many_at_once_leave_no_participant_out(tmp_path: Path) -> None:
 @given(st.text(max_size=60))
 def test_any_name_becomes_a_label(rich: Path, name: str) -> None:
     recording = Recording(rich)
-    assert recording.manifest is not None
-    recording.manifest.user_info = {"name": name}
+    vars(recording)["user_info"] = {"name": name}
     subject, session = BidsExporter({}).name(recording, "session-000").split("/")
     assert re.fullmatch(r"sub-[0-9A-Za-z]{1,40}", subject)
     assert session == "ses-session000"

@@ -17,7 +17,7 @@ from gazed_plugins.export.bids_files import tsv_bytes
 from gazed_plugins.export.bids_physio import tables_of, write_tables
 from gazed_plugins.export.errors import NothingToExport
 from gazed_plugins.export.origins import survey
-from gazed_plugins.export.session import wall_clock
+from gazed_plugins.export.session import start_of, wall_clock
 from gazed_plugins.export.steps import Steps
 from gazed_plugins.offline_data import Progress
 from gazed_recorder.reader import Recording
@@ -60,7 +60,8 @@ class BidsExporter:
         """Write the folder of a recording."""
         rows = sum(len(recording.timestamps(log)) for log in ("pupil", "gaze") if log in recording.logs)
         steps = Steps(progress, 2 * rows)
-        tables = tables_of(recording, survey(recording, steps))
+        found = survey(recording, steps)
+        tables = tables_of(recording, found)
         if not tables:
             raise NothingToExport(f"{recording.path} has neither pupils nor gaze")
         folder = target / "beh"
@@ -68,10 +69,11 @@ class BidsExporter:
         folder.mkdir()
         session, task = f"sub-{self._subject(recording)}_{target.name}", self._args.get("task", "eyetracking")
         stem = folder / f"{session}_task-{task}"
-        write_tables(recording, tables, stem, task, steps)
+        start = start_of(recording, (each.first for each in found.values()))
+        write_tables(recording, tables, stem, task, start, steps)
         write_eye_events(recording, stem.with_name(f"{stem.name}_recording-{tables[-1].label}"), task)
-        write_task_events(recording, stem, task)
-        when = wall_clock(recording, recording.info.start_time_synced_s)
+        write_task_events(recording, stem, task, start)
+        when = wall_clock(recording, start)
         date = when.isoformat(timespec="microseconds").replace("+00:00", "Z") if when else None
         scans = [(f"beh/{path.name}", date) for path in sorted(folder.glob("*_physio.tsv.gz"))]
         (target / f"{session}_scans.tsv").write_bytes(tsv_bytes(("filename", "acq_time"), scans))
@@ -82,8 +84,8 @@ class BidsExporter:
         complete_dataset(output)
 
     def _subject(self, recording: Recording) -> str:
-        told = recording.manifest.user_info.get("name", "") if recording.manifest else ""
-        known = (self._args.get("subject"), _bids_label(told), _bids_label(recording.info.recording_name))
+        names = (recording.user_info.get("name", ""), recording.info.recording_name)
+        known = (self._args.get("subject"), *map(_bids_label, names))
         return next(filter(None, known), "unknown")
 
 

@@ -72,8 +72,8 @@ def write_eye_events(recording: Recording, stem: Path, task: str) -> None:
     stem.with_name(f"{stem.name}_physioevents.json").write_bytes(json_bytes(told))
 
 
-def write_task_events(recording: Recording, stem: Path, task: str) -> None:
-    """Write annotations as ``<stem>_events.tsv``, with a sidecar, if there are any; in seconds from the start.
+def write_task_events(recording: Recording, stem: Path, task: str, start: float) -> None:
+    """Write annotations as ``<stem>_events.tsv``, with a sidecar, if there are any; in seconds from ``start``.
 
     Raises:
         DamagedFile: the annotations cannot be read.
@@ -81,7 +81,6 @@ def write_task_events(recording: Recording, stem: Path, task: str) -> None:
     found = annotation_events(recording)
     if not len(found):
         return
-    start = recording.info.start_time_synced_s
     others = [name for name in found.columns if name not in ("timestamp", "duration", "label")]
     taken = set(_RESERVED)
     names = [free_name(re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_"), taken) for name in others]

@@ -57,14 +57,14 @@ class PhysioTable:
         """Take rows of the log, and which of them are 3-D."""
         self._write(self._frames.add(rows, solid) if self.series[0].log == "pupil" else rows)
 
-    def finish(self, recording: Recording, task: str) -> None:
+    def finish(self, recording: Recording, task: str, start: float) -> None:
         """Write what is left, and the sidecar."""
         if (rest := self._frames.finish()) is not None:
             self._write(rest)
         span = self._last - self._first
         report = recording.manifest.streams.get(f"eye{self.series[0].eye}") if recording.manifest else None
         rate = (self._file.rows - 1) / span if span > 0 else float((report.info.get("fps") if report else 0) or 0)
-        told = sidecar_of(recording, self.series, self._columns, rate, self._first, self._size)
+        told = sidecar_of(recording, self.series, self._columns, rate, self._first, start, self._size)
         content = json_bytes({"TaskName": task, **told})
         self._stem.with_name(f"{self._stem.name}.json").write_bytes(content)
 
@@ -95,8 +95,18 @@ def tables_of(recording: Recording, found: Mapping[str, Series]) -> list[PhysioT
     return tables
 
 
-def write_tables(recording: Recording, tables: list[PhysioTable], stem: Path, task: str, steps: Steps) -> None:
-    """Write the tables and their sidecars; ``stem`` is what the files' names begin with. Takes one step a datum.
+def write_tables(
+    recording: Recording, tables: list[PhysioTable], stem: Path, task: str, start: float, steps: Steps
+) -> None:
+    """Write the tables and their sidecars; takes one step a datum.
+
+    Args:
+        recording: where the rows come from.
+        tables: those of ``tables_of``.
+        stem: what the files' names begin with.
+        task: what the wearer did.
+        start: Pupil time at which the recording began, s.
+        steps: of the export.
 
     Raises:
         DamagedFile: a log cannot be read.
@@ -119,4 +129,4 @@ def write_tables(recording: Recording, tables: list[PhysioTable], stem: Path, ta
                         table.add(rows[some], solid[some])
                 steps.advance(len(rows))
         for table in tables:
-            table.finish(recording, task)
+            table.finish(recording, task, start)

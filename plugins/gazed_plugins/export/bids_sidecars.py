@@ -10,6 +10,7 @@ import msgspec
 from gazed_plugins.export.bids_columns import BidsColumn
 from gazed_plugins.export.events import clean_text
 from gazed_plugins.export.origins import Series
+from gazed_plugins.export.session import unix_time
 from gazed_recorder.reader import Recording
 
 __all__ = ["sidecar_of"]
@@ -52,6 +53,7 @@ def sidecar_of(
     columns: Sequence[BidsColumn],
     rate: float,
     first: float,
+    start: float,
     world_size: tuple[int, int] | None,
 ) -> dict[str, Any]:
     """Return the sidecar of a table with these columns.
@@ -62,6 +64,7 @@ def sidecar_of(
         columns: those of the table.
         rate: rows a second.
         first: Pupil time of the first row, s.
+        start: Pupil time at which the recording began, s.
         world_size: width and height of the world's image in px, if they are known.
     """
     main = series[0]
@@ -76,11 +79,11 @@ def sidecar_of(
         "SampleCoordinateSystemDescription": system,
         "SampleCoordinateUnits": "pixel" if world_size or not is_gaze else "normalized",
         "SamplingFrequency": rate,
-        "StartTime": first - recording.info.start_time_synced_s,
+        "StartTime": first - start,
         "EyeTrackingMethod": "video of the eye, dark pupil, without corneal reflections",
         "PupilFitMethod": "ellipse",
         **way,
-        **_recording_of(recording),
+        **_recording_of(recording, start),
         **(_calibration_of(recording, world_size) if is_gaze else _camera(recording, f"eye{main.eye}")),
         **_columns_of(columns),
     }
@@ -96,18 +99,18 @@ def _columns_of(columns: Sequence[BidsColumn]) -> dict[str, Any]:
     return told
 
 
-def _recording_of(recording: Recording) -> dict[str, Any]:
+def _recording_of(recording: Recording, start: float) -> dict[str, Any]:
     """Return what is the same for all tables of a recording: the program, and how its clock goes."""
     info = recording.info
     software = recording.manifest.software if recording.manifest else ""
-    start = info.start_time_synced_s
+    unix = unix_time(recording, start)
     return {
         "SoftwareVersions": clean_text(
             software or f"{info.recording_software_name} {info.recording_software_version}".strip()
         ),
         "RecordingUuid": clean_text(info.recording_uuid),
         "PupilTimeOfStart": start,
-        "UnixTimeOfStart": recording.to_unix(start),
+        **({} if unix is None else {"UnixTimeOfStart": unix}),
     }
 
 

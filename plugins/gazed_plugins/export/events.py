@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from gazed_recorder.reader import Recording
+from gazed_recorder.reading.logs import empty_table
 from gazed_recorder.reading.table import Table
 
 __all__ = [
@@ -29,6 +30,7 @@ _SAME_ONSET_S = 0.5
 _MOST_TEXT = 4096
 _DEEPEST = 16
 _KNOWN = ("topic", "timestamp")
+_OF_FIXATION = ("confidence", "dispersion", "norm_pos_x", "norm_pos_y", "method")
 
 
 def blink_events(recording: Recording) -> Table:
@@ -38,8 +40,9 @@ def blink_events(recording: Recording) -> Table:
     """
     rows: list[list[float]] = []
     last, state = -np.inf, ""
-    blinks = recording.blinks
-    for at, kind, sure in zip(*(blinks[name].tolist() for name in ("timestamp", "type", "confidence")), strict=True):
+    names = ("timestamp", "type", "confidence")
+    blinks = _columns(recording, "blinks", names)
+    for at, kind, sure in zip(*(blinks[name].tolist() for name in names), strict=True):
         if kind == "onset":
             if state != "onset" or at - last > _SAME_ONSET_S:
                 rows.append([at, np.nan, sure])
@@ -59,7 +62,7 @@ def fixation_events(recording: Recording) -> Table:
     It goes from the start of the first datum to the end of the last; the rest is that of its longest datum:
     ``confidence``, ``dispersion`` in degrees, ``norm_pos_x`` and ``norm_pos_y`` in the world's image, and ``method``.
     """
-    fixations = recording.fixations
+    fixations = _columns(recording, "fixations", ("timestamp", "duration", "id", *_OF_FIXATION))
     starts, durations = fixations["timestamp"], fixations["duration"] / 1000
     ends, ids = starts + np.nan_to_num(durations), fixations["id"].tolist()
     groups: list[list[int]] = []
@@ -73,8 +76,7 @@ def fixation_events(recording: Recording) -> Table:
     longest = [max(group, key=lambda row: np.nan_to_num(durations[row])) for group in groups]
     firsts = np.array([group[0] for group in groups], np.int64)
     spans = np.array([max(ends[row] for row in group) for group in groups]) - starts[firsts]
-    rest = fixations.select(("confidence", "dispersion", "norm_pos_x", "norm_pos_y", "method"))
-    rest = rest[np.array(longest, np.int64)]
+    rest = fixations.select(_OF_FIXATION)[np.array(longest, np.int64)]
     method = _texts(rest["method"].tolist())
     return rest.with_columns(method=method, timestamp=starts[firsts], duration=spans)
 
@@ -141,6 +143,11 @@ def text_of(value: Any) -> str:
 def clean_text(text: str) -> str:
     """Return a text that every file can hold: no NUL, and nothing that UTF-8 has no bytes for."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+
+
+def _columns(recording: Recording, log: str, names: tuple[str, ...]) -> Table:
+    """Return columns of a log, which may not be there; all of them, with what they rest on, would take much longer."""
+    return recording.table(log, names) if log in recording.logs else empty_table(log).select(names)
 
 
 def _lines(name: str, value: Any, depth: int = 0) -> Iterator[str]:

@@ -1,35 +1,47 @@
-"""What a recording tells of itself as a whole: when it was made, and how large the world's image is."""
+"""What a recording tells of itself as a whole: when it began, and how large the world's image is."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 
-from gazed_bus.errors import CameraModelError
-from gazed_bus.intrinsics import read_intrinsics
+from gazed_recorder.errors import UnknownUnixTime
 from gazed_recorder.reader import Recording
 
-__all__ = ["wall_clock", "world_size"]
+__all__ = ["start_of", "unix_time", "wall_clock", "world_size"]
+
+
+def start_of(recording: Recording, firsts: Iterable[float]) -> float:
+    """Return the Pupil time in s at which a recording began; where it does not tell, that of its first sample.
+
+    ``firsts`` are the times of the first samples of what is in it.
+    """
+    start = recording.info.start_time_synced_s
+    return start if math.isfinite(start) else min(firsts, default=0.0)
+
+
+def unix_time(recording: Recording, timestamp: float) -> float | None:
+    """Return a Pupil time as Unix time, both in s; ``None`` where the recording does not tell."""
+    with suppress(UnknownUnixTime):
+        unix = recording.to_unix(timestamp)
+        return unix if unix > 0 else None
+    return None
 
 
 def wall_clock(recording: Recording, timestamp: float) -> datetime | None:
     """Return the date of a Pupil time; ``None`` where the recording does not tell, or tells what is no date."""
-    unix = recording.to_unix(timestamp)
-    try:
-        return datetime.fromtimestamp(unix, UTC) if unix > 0 else None
-    except (OverflowError, ValueError, OSError):
-        return None
+    unix = unix_time(recording, timestamp)
+    with suppress(OverflowError, ValueError, OSError):
+        return None if unix is None else datetime.fromtimestamp(unix, UTC)
+    return None
 
 
 def world_size(recording: Recording) -> tuple[int, int] | None:
-    """Return width and height of the world's image in px; ``None`` if nothing tells it.
+    """Return width and height of the world's image in px; ``None`` without a video of the world.
 
     Raises:
-        DamagedFile: there is a video, and it cannot be read.
+        DamagedFile: it cannot be read.
     """
-    if "world" in recording.streams:
-        return recording.world.size
-    try:
-        sizes = list(read_intrinsics(recording.path / "world.intrinsics"))
-    except CameraModelError:
-        sizes = []
-    return sizes[0] if len(sizes) == 1 else None
+    return recording.world.size if "world" in recording.streams else None
