@@ -18,6 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from rerun.chunk import Chunk, ChunkStore, LazyChunkStream, RrdReader
 from rerun.error_utils import catch_and_log_exceptions
 
+from gazed_plugins.export.errors import ExportError
+
 __all__ = [
     "APPLICATION",
     "FRAME",
@@ -57,6 +59,8 @@ UNIX = "unix"
 """The timeline of Unix time: a timestamp."""
 FRAME = "world_frame"
 """The timeline of the numbers of the world camera's frames: a sequence."""
+
+_PATIENCE_S = 10.0
 
 Columns = Any
 """Components of an entity, one value (or several, or none) a row."""
@@ -261,11 +265,24 @@ class LiveRecording:
         sinks: list[Any] = [rr.GrpcServerSink("127.0.0.1", port, server_memory_limit="512MB")]
         if save is not None:
             sinks.append(rr.FileSink(save))
+        self._save = save
         self._stream.set_sinks(*sinks, default_blueprint=blueprint)
 
     def send(self, chunks: Iterable[Chunk]) -> None:
-        """Send chunks; returns before they have arrived."""
+        """Send chunks: to the file, and to where viewers get them, whether one watches or not.
+
+        Raises:
+            ExportError: the file cannot be written any further.
+        """
         self._stream.send_chunks(chunks)
+        try:
+            self._stream.flush(timeout_sec=_PATIENCE_S)
+        except (RuntimeError, ValueError) as error:
+            where = self._save or self.url
+            raise ExportError(
+                f"{where} takes no more data: {error}; is the disk full?",
+                hint=f"rerun rrd merge --continue-on-error {where} -o whole.rrd keeps what is there",
+            ) from error
 
     def close(self) -> None:
         """End: what was sent is in the file, and the file is complete."""
