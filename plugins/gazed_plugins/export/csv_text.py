@@ -201,7 +201,8 @@ def _quick_text(cells: list[Cells]) -> bytes:
 def _delete(text: NDArray[np.uint8]) -> None:
     """Turn whatever of the JSON list is not CSV into quotes; all quotes are deleted afterwards."""
     middle = np.flatnonzero(text == ord("u"))  # null
-    middle = middle[np.isin(text[middle - 2], (_COMMA, ord("["))) & (text[middle - 1] == ord("n"))]
+    before = text[middle - 2]
+    middle = middle[((before == _COMMA) | (before == ord("["))) & (text[middle - 1] == ord("n"))]
     for place in range(-1, 3):
         text[middle + place] = _QUOTE
     marks = np.flatnonzero(text == _MARK)

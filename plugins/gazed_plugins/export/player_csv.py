@@ -209,9 +209,11 @@ def _empty_pupils() -> Table:
 
 
 def _judged(pupils: Table) -> Table:
-    words = [method or topic or "" for method, topic in zip(pupils["method"], pupils["topic"], strict=True)]
+    words = pupils["method"].tolist()
+    if None in set(words):
+        words = [method or topic or "" for method, topic in zip(words, pupils["topic"].tolist(), strict=True)]
     solid = {word: "3d" in word for word in set(words)}
-    column = np.array([solid[word] for word in words], np.bool_)
+    column = np.fromiter(map(solid.__getitem__, words), np.bool_, len(words))
     return pupils.select(("timestamp", "confidence")).with_columns(solid=column)
 
 

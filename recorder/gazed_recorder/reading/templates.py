@@ -66,12 +66,12 @@ class Template:
         if end != len(sample) or self.leaves.get((), Leaf()).constant != {}:
             raise Unfit
         padding = -len(sample) % 8
-        self._words = np.frombuffer(sample + b"\0" * padding, np.uint64)
         self._same = np.frombuffer(bytes(self._mask) + b"\0" * padding, np.uint64)
+        self._shared = np.frombuffer(sample + b"\0" * padding, np.uint64) & self._same
 
     def fits(self, words: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Tell which of datums of the sample's length are packed like it; one a row, padded to whole words."""
-        fit: NDArray[np.bool_] = (((words ^ self._words) & self._same) == 0).all(axis=1)
+        fit: NDArray[np.bool_] = ((words & self._same) == self._shared).all(axis=1)
         return fit
 
     def _walk(self, at: int, path: Path, depth: int) -> int:
