@@ -9,6 +9,7 @@ from gazed.cli.clock import clock
 from gazed.cli.configuration import config
 from gazed.cli.diagnose import devices, doctor, version
 from gazed.cli.folders import info, repair, verify
+from gazed.cli.importing import import_
 from gazed.cli.live import record, status
 from gazed.cli.offline import detect, map_gaze
 from gazed.cli.output import ErrorReporting
@@ -37,7 +38,7 @@ def main() -> None:
 
 
 for _command in (
-    demo, run, status, record, calibrate, validate, info, verify, repair, detect, map_gaze, devices, doctor, config,
-    clock, timesync, samples, bench, version,
+    demo, run, status, record, calibrate, validate, info, verify, repair, detect, map_gaze, import_, devices, doctor,
+    config, clock, timesync, samples, bench, version,
 ):  # fmt: skip
     main.add_command(_command)

@@ -18,7 +18,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
@@ -28,19 +28,23 @@ import msgpack
 import msgspec
 import xxhash
 
-from gazed_plugins.errors import PluginError
+from gazed_plugins.arguments import shown
+from gazed_plugins.errors import PluginArgument, PluginError
 from gazed_plugins.offline_data import Progress, locked_folder, open_closed, write_log
 from gazed_plugins.pupil.eye_video import EyeResult, News
+from gazed_plugins.pupil.roi import Roi, stored_rois
 from gazed_plugins.pupil.settings import PupilSettings
 from gazed_recorder.atomic import replace_file
 from gazed_recorder.datalog import PldataReader, check_datum
 from gazed_recorder.errors import DiskFull
 from gazed_recorder.reader import Recording
 
-__all__ = ["DetectionResult", "detect_recording"]
+__all__ = ["PUPILS", "VERSION", "DetectionResult", "detect_recording", "publish_pupils", "status_of"]
 
-_NAME = "offline_pupil"
-_VERSION = 4
+Record = tuple[str | bytes, float, bytes]
+PUPILS, VERSION = "offline_pupil", 4
+"""The name of Pupil Player's files, and the version of their format."""
+
 _COMPLETE, _NO_VIDEO = "complete", "No eye video found."
 # Read by the libraries when a process loads them: threads of theirs cost time and gain none.
 _ONE_THREAD = dict.fromkeys(("OPENCV_FOR_THREADS_NUM", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
@@ -64,6 +68,7 @@ def detect_recording(
     progress: Progress | None = None,
     settings: PupilSettings | None = None,
     focal_length: float | None = None,
+    rois: Mapping[str, Roi] | None = None,
 ) -> DetectionResult:
     """Detect pupils in every frame of the eye videos of a recording, gazed's own or Pupil Capture's.
 
@@ -74,11 +79,14 @@ def detect_recording(
         progress: called every 64 frames with the frames done and the frames there are.
         settings: what to detect, and how.
         focal_length: of the eye cameras in px, where the recording does not know it.
+        rois: of some eyes (``eye0``), in the place of ``settings.roi``; if not given, those that ``gazed import roi``
+            has left in the recording, unless ``settings`` has one.
 
     Raises:
         NotARecording, DamagedFile: the recording cannot be read.
         RecordingRefused: another detection works on this recording.
         PluginError: there is no eye video, it cannot be read to its end, or the recording is not closed.
+        PluginArgument: a region of interest is of no eye, or does not fit its image.
         DiskFull: there is no room for the results.
         OSError: they cannot be written.
     """
@@ -90,7 +98,9 @@ def detect_recording(
         kept = None if redetect else _existing(offline)
         if kept is not None:
             return kept
-        chosen = {**asdict(settings), "focal_length": focal_length}
+        if rois is None:
+            rois = stored_rois(offline) if settings.roi is None else {}
+        chosen = {**asdict(settings), "focal_length": focal_length, "rois": _of_streams(rois, streams)}
         digest = xxhash.xxh3_64_hexdigest(json.dumps(chosen, sort_keys=True).encode())
         work = offline / f".detect-{digest}"
         if redetect:
@@ -102,11 +112,18 @@ def detect_recording(
     return result
 
 
+def _of_streams(rois: Mapping[str, Roi], streams: list[str]) -> dict[str, Roi]:
+    unknown = [name for name in rois if name not in streams]
+    if unknown:
+        raise PluginArgument(f"a region of interest of {shown(unknown[0])}: there are {', '.join(streams)}")
+    return dict(rois)
+
+
 def _existing(offline: Path) -> DetectionResult | None:
     """Return earlier results that are complete."""
     try:
-        meta = msgpack.unpackb((offline / f"{_NAME}.meta").read_bytes())
-        done = meta["version"] == _VERSION and set(meta["detection_status"]) <= {_COMPLETE, _NO_VIDEO}
+        meta = msgpack.unpackb((offline / f"{PUPILS}.meta").read_bytes())
+        done = meta["version"] == VERSION and set(meta["detection_status"]) <= {_COMPLETE, _NO_VIDEO}
         if not done:
             return None
         known = meta.get("gazed", {"eyes": {}, "settings": {}})
@@ -158,7 +175,9 @@ def _run(
 
 
 def _start(folder: Path, stream: str, work: Path, chosen: dict[str, Any]) -> subprocess.Popen[bytes]:
-    arguments = [str(folder), stream, str(work), json.dumps(chosen)]
+    of_eye = {name: value for name, value in chosen.items() if name != "rois"}
+    of_eye["roi"] = chosen["rois"].get(stream, of_eye["roi"])
+    arguments = [str(folder), stream, str(work), json.dumps(of_eye)]
     return subprocess.Popen(
         [sys.executable, "-m", "gazed_plugins.pupil.eye_video", *arguments],
         stdin=subprocess.DEVNULL,
@@ -194,20 +213,40 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _publish(offline: Path, work: Path, result: DetectionResult) -> None:
     """Bring the eyes together in the order of time, and the whole into its place."""
-    for stale in work.glob(f"{_NAME}*"):
-        stale.unlink()
     logs = [_records(work / f"{stream}.pldata") for stream in result.eyes]
-    write_log(work, _NAME, heapq.merge(*logs, key=lambda record: record[1]))
-    status = [_COMPLETE if f"eye{number}" in result.eyes else _NO_VIDEO for number in (0, 1)]
-    meta = {"detection_status": status, "version": _VERSION, "gazed": msgspec.to_builtins(result)}
-    (offline / f"{_NAME}.meta").unlink(missing_ok=True)
-    for name in (f"{_NAME}.pldata", f"{_NAME}_timestamps.npy"):
-        (work / name).replace(offline / name)
-    replace_file(offline / f"{_NAME}.meta", msgpack.packb(meta))
+    meta = {"detection_status": status_of(result.eyes), "gazed": msgspec.to_builtins(result)}
+    publish_pupils(offline, work, heapq.merge(*logs, key=lambda record: record[1]), meta)
     for old in offline.glob(".detect-*"):
         shutil.rmtree(old)
 
 
-def _records(path: Path) -> Iterator[tuple[bytes, float, bytes]]:
+def status_of(eyes: Iterable[str]) -> list[str]:
+    """Return Pupil Player's ``detection_status`` of eyes 0 and 1, where there are results of some streams."""
+    done = set(eyes)
+    return [_COMPLETE if f"eye{number}" in done else _NO_VIDEO for number in (0, 1)]
+
+
+def publish_pupils(offline: Path, work: Path, pupils: Iterable[Record], meta: Mapping[str, Any]) -> None:
+    """Put pupils in the place of those that were computed before, in one go: the ``.meta`` last, which says they count.
+
+    Args:
+        offline: the folder ``offline_data``, which the caller has locked.
+        work: a folder in it, where they are written first.
+        pupils: topic, Pupil time in s, and packed datum, in the order of time.
+        meta: what the ``.meta`` holds beside the version.
+
+    Raises:
+        OSError: they cannot be written; those of before are still there.
+    """
+    for stale in work.glob(f"{PUPILS}*"):
+        stale.unlink()
+    write_log(work, PUPILS, pupils)
+    (offline / f"{PUPILS}.meta").unlink(missing_ok=True)
+    for name in (f"{PUPILS}.pldata", f"{PUPILS}_timestamps.npy"):
+        (work / name).replace(offline / name)
+    replace_file(offline / f"{PUPILS}.meta", msgpack.packb({"version": VERSION, **meta}))
+
+
+def _records(path: Path) -> Iterator[Record]:
     for topic, payload in PldataReader(path):
         yield topic, check_datum(payload)[1], payload
