@@ -8,14 +8,17 @@ from gazed.cli.calibrate import calibrate, validate
 from gazed.cli.clock import clock
 from gazed.cli.configuration import config
 from gazed.cli.diagnose import devices, doctor, version
+from gazed.cli.export import export
 from gazed.cli.folders import info, repair, verify
 from gazed.cli.importing import import_
 from gazed.cli.live import record, status
 from gazed.cli.offline import detect, map_gaze
 from gazed.cli.output import ErrorReporting
+from gazed.cli.query import query
 from gazed.cli.samples import samples
 from gazed.cli.start import bench, demo, run
 from gazed.cli.timesync import timesync
+from gazed.cli.view import view
 
 __all__ = ["main"]
 
@@ -38,7 +41,7 @@ def main() -> None:
 
 
 for _command in (
-    demo, run, status, record, calibrate, validate, info, verify, repair, detect, map_gaze, import_, devices, doctor,
-    config, clock, timesync, samples, bench, version,
+    demo, run, status, view, record, calibrate, validate, info, verify, repair, detect, map_gaze, import_, export, query,
+    devices, doctor, config, clock, timesync, samples, bench, version,
 ):  # fmt: skip
     main.add_command(_command)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,8 +97,9 @@ def export_many(
     for folder, error in found.unreadable.items():
         tally.add(folder, Outcome(error={"code": "unreadable", "message": f"{folder}: {error.strerror}", "hint": ""}))
     try:
-        for folder, outcome in _outcomes(job, exporter, found.recordings, workers, scheduler, tally.tell):
-            tally.add(folder, outcome)
+        with closing(_outcomes(job, exporter, found.recordings, workers, scheduler, tally.tell)) as outcomes:
+            for folder, outcome in outcomes:
+                tally.add(folder, outcome)
     except BaseException:
         _sweep(place, tally.left)
         raise
@@ -115,7 +116,7 @@ def _outcomes(
     workers: int,
     scheduler: str,
     tell: Callable[[Path, int, int], None],
-) -> Iterator[tuple[Path, Outcome]]:
+) -> Generator[tuple[Path, Outcome], None, None]:
     if scheduler or (workers > 1 and len(recordings) > 1):
         from gazed_plugins.export.cluster import share_out
 

@@ -25,9 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = ["share_out"]
 
-_CONNECT_S = 10.0
+_CONNECT_S = 5.0
 _PER_WORKER = 4
 _TELL_EVERY_S = 0.5
+
+# Run by each worker as it starts: Ctrl-C reaches all processes of a terminal, and only the first is to act on it.
+_PRELOAD = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 _Recording = tuple[Path, str]
 
@@ -144,6 +147,7 @@ def _client(workers: int, scheduler: str) -> Iterator[distributed.Client]:
                     silence_logs=logging.ERROR,
                     local_directory=scratch,
                     memory_limit=0,
+                    preload=[_PRELOAD],
                 )
             )
         try:
