@@ -41,7 +41,7 @@ def main() -> None:
 
 
 for _command in (
-    demo, run, status, view, record, calibrate, validate, info, verify, repair, detect, map_gaze, import_, export, query,
-    devices, doctor, config, clock, timesync, samples, bench, version,
+    demo, run, status, view, record, calibrate, validate, info, verify, repair, detect, map_gaze, import_, export,
+    query, devices, doctor, config, clock, timesync, samples, bench, version,
 ):  # fmt: skip
     main.add_command(_command)
