@@ -48,9 +48,9 @@ class NwbExporter:
     count from the start of the session; the table ``clock`` leads to Unix time.
 
     Arguments:
-        videos: ``copy`` (as it is if not given) puts the videos beside the file; ``link`` makes them hard links, which
-            take no room, but are the very files of the recording: who changes one changes both; with ``none`` there is
-            a single file without videos.
+        videos: ``copy`` (as it is if not given) puts the videos beside the file; ``link`` makes them hard links where
+            the file system can, which take no room, but are the very files of the recording: who changes one changes
+            both; with ``none`` there is a single file without videos.
         subject, species, sex, age, subject_description: of the wearer: the name (as in the recording, if not given),
             ``Homo sapiens``, ``M``, ``F``, ``O`` or ``U``, ``P25Y``, a text. DANDI wants the first four.
         experimenter, lab, institution, experiment_description: texts.
