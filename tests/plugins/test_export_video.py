@@ -32,6 +32,7 @@ from gazed_recorder.reader import Recording
 from gazed_recorder.reading.sound import RecordedSound
 from gazed_recorder.records import FrameRecord
 from gazed_recorder.testing import SIZE, make_jpeg, make_recording
+from gazed_recorder.testing_classic import make_classic_recording
 from gazed_recorder.testing_rich import make_rich_recording
 
 JITTER = [100.0, 100.0333333, 100.0333341, 100.07, 100.5, 161.25, 161.2500007]
@@ -278,6 +279,21 @@ def test_a_video_that_ends_early_is_told_and_nothing_appears(tmp_path: Path, ste
         with pytest.raises(DamagedFile, match=f"{stem}.mp4: ends after 3 frames, there are 4 timestamps"):
             export(folder, tmp_path / "out", codec=codec)
     assert not list((tmp_path / "out").glob("[!.]*"))
+
+
+@pytest.mark.parametrize("codec", ["h264", "copy"])
+def test_a_video_of_pupil_captures_ends_with_its_last_frame(
+    tmp_path: Path, codec: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = make_classic_recording(tmp_path, "3.5", parts=2)
+    stamps = np.load(folder / "world_timestamps.npy")
+    np.save(folder / "world_timestamps.npy", np.append(stamps, stamps[-1] + [0.01, 0.02]))
+    whole = Recording(folder).world.timestamps
+    output = export(folder, tmp_path / "out", codec=codec)
+    left = [np.load(output / f"{stem}_timestamps.npy") for stem in ("world", "world_001")]
+    assert np.concatenate(left).tolist() == [*stamps, *whole[len(stamps) + 2 :]]
+    assert [len(decoded(output / f"{stem}.mp4")) for stem in ("world", "world_001")] == [len(each) for each in left]
+    assert f"has {len(stamps)} frames and {len(stamps) + 2} timestamps" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -114,8 +114,8 @@ class CsvExporter:
         tables.write_legend(pupils, gaze)
         if self._layout.name == "csv":
             events = (tables.frames, self._events, tables.window)
-            write_fixations(target, recording, gaze, *events)
             write_blinks(target, recording, _blinking(pupils), *events)
+            write_fixations(target, recording, gaze, *events)
             write_annotations(target, recording, tables.frames, tables.window)
             write_rows(target / "export_info.csv", _info(recording, tables.frames))
         if streams:

@@ -7,6 +7,7 @@ Frames are never dropped, added or moved: a file has as many as its ``<stem>_tim
 from __future__ import annotations
 
 import heapq
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ _LONE_FRAME_US = 33_333
 # Times of whole tracks are kept in ms if nothing else is said; and no name of a library is in the file.
 _OPTIONS = {"movie_timescale": "1000000", "fflags": "+bitexact"}
 
+_log = logging.getLogger(__name__)
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Packets = Iterator[av.Packet]
@@ -54,41 +57,45 @@ class Piece:
     """The recorded files, and how many frames of each."""
 
 
-def pieces(video: Video, *, copied: bool) -> list[Piece]:
+def pieces(video: Video, *, copied: bool, cut: bool = False) -> list[Piece]:
     """Return the frames of a video in as few files as possible.
 
     Parts go into one file if their images have the same size, their codec (where the packets are copied) is set up
-    alike, and no more than 35 minutes lie between them.
+    alike, and no more than 35 minutes lie between them. With ``cut``, a part that has fewer frames than timestamps
+    ends with its last frame, as in Pupil Player; without, that is told when it is read.
 
     Raises:
         DamagedFile: a part cannot be read.
     """
-    ends = (*video.starts[1:], len(video))
-    groups: list[list[int]] = []
+    found: list[Piece] = []
     last: Any = None
-    for number, (path, start) in enumerate(zip(video.paths, video.starts, strict=True)):
-        shape = _shape(path, copied=copied)
-        gap = video.timestamps[start] - video.timestamps[start - 1] if 0 < start < len(video) else 0.0
-        if shape != last or gap * 1e6 > _LONGEST_GAP_US:
-            groups.append([])
-        groups[-1].append(number)
+    for path, start, end in zip(video.paths, video.starts, (*video.starts[1:], len(video)), strict=True):
+        shape, frames = _described(path, copied=copied)
+        if cut and 0 < frames < end - start:
+            _log.warning("%s: has %d frames and %d timestamps, those in excess are left out", path, frames, end - start)
+            end = start + frames
+        if end == start:
+            continue
+        times = video.timestamps[start:end]
+        joins = shape == last and (times[0] - found[-1].timestamps[-1]) * 1e6 <= _LONGEST_GAP_US
+        if found and joins and found[-1].start + len(found[-1].timestamps) == start:
+            before = found.pop()
+            parts = (*before.parts, (path, end - start))
+            found.append(Piece(before.stem, before.start, np.concatenate([before.timestamps, times]), parts))
+        else:
+            stem = f"{video.name}_{len(found):03d}" if found else video.name
+            found.append(Piece(stem, start, times, ((path, end - start),)))
         last = shape
-    found = []
-    for group in groups:
-        start, end = video.starts[group[0]], ends[group[-1]]
-        stem = f"{video.name}_{len(found):03d}" if found else video.name
-        parts = tuple((video.paths[number], ends[number] - video.starts[number]) for number in group)
-        if end > start:
-            found.append(Piece(stem, start, video.timestamps[start:end], parts))
     return found
 
 
-def _shape(path: Path, *, copied: bool) -> tuple[Any, ...]:
+def _described(path: Path, *, copied: bool) -> tuple[tuple[Any, ...], int]:
+    """Return what has to be alike for parts to be joined, and how many frames there are, 0 if that is not known."""
     with _reading(path), av.open(path) as container:
         stream = container.streams.video[0]
         codec = stream.codec_context
         setup = (codec.name, bytes(codec.extradata or b"")) if copied else ()
-        return (stream.width, stream.height, *setup)
+        return (stream.width, stream.height, *setup), stream.frames
 
 
 def copies(video: Video) -> bool:

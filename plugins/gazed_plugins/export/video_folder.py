@@ -62,6 +62,8 @@ def write_video(
 ) -> None:
     """Write a video into as few files as possible, with ``<stem>_timestamps.npy`` and ``.csv`` beside each.
 
+    A video of Pupil Capture's that has fewer frames than timestamps ends with its last frame.
+
     Args:
         folder: where they go.
         recording: where the sound comes from.
@@ -75,7 +77,9 @@ def write_video(
     Raises:
         OSError, DamagedFile, ExportError: as ``write_mp4``.
     """
-    for number, piece in enumerate(pieces(video, copied=copied)):
+    # What gazed records has a frame for each timestamp, or can be repaired; of others nothing better is to be had.
+    cut = recording.manifest is None
+    for number, piece in enumerate(pieces(video, copied=copied, cut=cut)):
         first, last = float(piece.timestamps[0]), float(piece.timestamps[-1])
         begun = first if zero is None or number else zero
         us = stamps_us(piece.timestamps, begun)
