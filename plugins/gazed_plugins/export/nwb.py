@@ -77,7 +77,7 @@ class NwbExporter:
         blocks = sum(path.stat().st_size // _BLOCK + 1 for path in files) if self._videos == "copy" else 0
         steps = Steps(progress, 2 * rows + blocks)
         found = survey(recording, steps)
-        if not found and not recording.streams and not any(len(recording.timestamps(log)) for log in recording.logs):
+        if not found and not streams and not any(len(recording.timestamps(log)) for log in recording.logs):
             raise NothingToExport(f"{recording.path} has neither videos nor data")
         path = target
         if streams:
