@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from gazed_bus.frame import AUDIO
 from gazed_recorder.arrays import read_array
+from gazed_recorder.errors import DamagedFile
 from gazed_recorder.layout import stream_parts
 from gazed_recorder.manifest import Manifest
 from gazed_recorder.reader import Recording
@@ -56,8 +57,10 @@ def recorded_frames(folder: Path, stream: str) -> npt.NDArray[np.void]:
 def describe(folder: Path) -> dict[str, Any]:
     """Return what is in a recording, Pupil Capture's own too: one map, as ``gazed info --json`` prints it.
 
-    Times are Pupil time in seconds; ``size_mb`` counts 1,000,000 bytes; sound is counted in blocks; ``state`` is
-    null where nobody wrote it down; ``accuracy`` has an entry for each calibration and validation.
+    Times are Pupil time in seconds; ``size_mb`` counts 1,000,000 bytes; sound is counted in blocks; ``state`` and
+    ``started`` are null where nobody wrote them down, and so is the ``count`` of what cannot be read; ``offline`` names
+    what was computed afterwards; ``accuracy`` has an entry for each calibration and validation; ``missing`` has a
+    sentence for each thing that is not as it should be.
 
     Raises:
         NotARecording: the folder is none.
@@ -65,23 +68,27 @@ def describe(folder: Path) -> dict[str, Any]:
     """
     recording = Recording(folder)
     info, manifest = recording.info, recording.manifest
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    size = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
     # gazed's own info file names Pupil Capture, so that Pupil's tools take it.
     software = manifest.software if manifest else f"{info.recording_software_name} {info.recording_software_version}"
     sound = {AUDIO: "audio"} if recording.has_sound else {}
     kinds = dict.fromkeys(recording.streams, "video") | sound | dict.fromkeys(recording.logs, "data")
+    start = info.start_time_system_s
     return {
         "recording": str(folder.absolute()),
         "uuid": info.recording_uuid,
         "state": manifest.state if manifest else None,
-        "software": software,
+        "software": software.strip() or None,
+        "format": info.meta_version or None,
         "mode": manifest.mode if manifest else None,
-        "started": datetime.fromtimestamp(info.start_time_system_s, UTC).isoformat(timespec="milliseconds"),
+        "started": datetime.fromtimestamp(start, UTC).isoformat(timespec="milliseconds") if start == start else None,
         "duration_s": round(recording.duration, 3),
         "stop_reason": manifest.stop_reason if manifest else None,
         "size_mb": round(size / 1e6, 1),
-        "streams": {name: {"kind": kind, **_extent(recording.timestamps(name))} for name, kind in kinds.items()},
+        "streams": {name: {"kind": kind, **_extent(recording, name)} for name, kind in kinds.items()},
+        "offline": sorted(recording.offline.logs) + [f"gaze: {name}" for name in recording.offline.mappings],
         "accuracy": _accuracy(recording),
+        "missing": list(recording.missing),
     }
 
 
@@ -104,7 +111,7 @@ def _accuracy(recording: Recording) -> list[dict[str, Any]]:
     for note in recording.data("notify") if "notify" in recording.logs else ():
         # Anybody may have sent something of that subject.
         with suppress(msgspec.ValidationError):
-            if note["topic"] == "notify.accuracy.result":
+            if note.get("topic") == "notify.accuracy.result":
                 told = msgspec.convert(note, _Told)
                 degrees = {"accuracy_deg": told.accuracy.degrees, "precision_deg": told.precision.degrees}
                 of = {"of": told.data, "gazer": told.gazer_class_name, "timestamp": told.timestamp}
@@ -112,11 +119,16 @@ def _accuracy(recording: Recording) -> list[dict[str, Any]]:
     return found
 
 
-def _extent(timestamps: npt.NDArray[np.float64]) -> dict[str, Any]:
-    if not len(timestamps):
-        return {"count": 0, "rate": 0.0, "first": None, "last": None}
-    first, last = float(timestamps.min()), float(timestamps.max())
-    return {"count": len(timestamps), "rate": _rate(len(timestamps), first, last), "first": first, "last": last}
+def _extent(recording: Recording, name: str) -> dict[str, Any]:
+    try:
+        timestamps = recording.timestamps(name)
+    except DamagedFile:  # stands among what is missing
+        return {"count": None, "rate": 0.0, "first": None, "last": None}
+    known = timestamps[np.isfinite(timestamps)]
+    if not len(known):
+        return {"count": len(timestamps), "rate": 0.0, "first": None, "last": None}
+    first, last = float(known.min()), float(known.max())
+    return {"count": len(timestamps), "rate": _rate(len(known), first, last), "first": first, "last": last}
 
 
 def _rate(count: int, first: float | None, last: float | None) -> float:

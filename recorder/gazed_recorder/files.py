@@ -30,6 +30,7 @@ class FolderFiles:
         """The names of what leads out of the recording, and of what is neither a file nor a folder; sorted."""
         try:
             self._home = home or os.path.realpath(path)
+            self._sizes: dict[str, int] = {}
             with os.scandir(path) as entries:
                 kinds = {entry.name: self._kind(entry) for entry in entries}
         except (OSError, ValueError) as error:
@@ -46,8 +47,8 @@ class FolderFiles:
         return name in self.names
 
     def file(self, name: str) -> Path | None:
-        """Return the path of a file of this folder, or ``None`` if it has no such file."""
-        return self.path / name if name in self.names else None
+        """Return the path of a file of this folder, or ``None`` if it has no such file, or nothing is in it."""
+        return self.path / name if self._sizes.get(name) else None
 
     def folder(self, name: str) -> FolderFiles | None:
         """Return a folder in this one, or ``None`` if it has none of that name.
@@ -63,9 +64,9 @@ class FolderFiles:
         Raises:
             DamagedFile: it cannot be read, or has more than ``most`` bytes.
         """
-        path = self.file(name)
-        if path is None:
+        if name not in self.names:
             return None
+        path = self.path / name
         try:
             with path.open("rb") as file:
                 content = file.read(most + 1)
@@ -80,8 +81,11 @@ class FolderFiles:
         if real != self._home and not real.startswith(os.path.join(self._home, "")):  # noqa: PTH118
             return "refused"
         try:
-            mode = os.stat(real).st_mode  # noqa: PTH116
+            found = os.stat(real)  # noqa: PTH116
         except OSError:
             # A file that is being replaced may be gone by now.
             return "refused" if entry.is_symlink() else "gone"
-        return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "refused"
+        if stat.S_ISREG(found.st_mode):
+            self._sizes[entry.name] = found.st_size
+            return "file"
+        return "folder" if stat.S_ISDIR(found.st_mode) else "refused"

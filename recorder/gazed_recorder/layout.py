@@ -75,8 +75,12 @@ def track_files(names: Collection[str]) -> dict[str, list[str]]:
 
 
 def stream_parts(folder: Path) -> dict[str, list[str]]:
-    """Return the stems of the mp4 files of video and sound in a folder, as ``track_files`` does: world, world_001."""
-    tracks = track_files([name for name in FolderFiles(folder).names if name.endswith(".mp4") or _is_sign(name)])
+    """Return the stems of the mp4 files of video and sound in a folder, as ``track_files`` does: world, world_001.
+
+    One that leads out of the folder, or whose arrays do, is none: somebody may write to it.
+    """
+    names = _safe_names(folder, ".mp4", ("_timestamps.npy", "_frames.npy"))
+    tracks = track_files([name for name in names if name.endswith(".mp4") or _is_sign(name)])
     return {stream: [name.removesuffix(".mp4") for name in names] for stream, names in tracks.items()}
 
 
@@ -86,9 +90,16 @@ def video_parts(folder: Path) -> dict[str, list[str]]:
 
 
 def log_names(folder: Path) -> list[str]:
-    """Return the names of the datum logs in a folder, sorted."""
-    names = FolderFiles(folder).names
+    """Return the names of the datum logs in a folder, sorted; as in ``stream_parts`` none that leads out of it."""
+    names = _safe_names(folder, ".pldata", ("_timestamps.npy",))
     return sorted(name.removesuffix(".pldata") for name in names if name.endswith(".pldata") and name[0] != ".")
+
+
+def _safe_names(folder: Path, suffix: str, arrays: tuple[str, ...]) -> list[str]:
+    """Return the names of the files in a folder, without those of a suffix whose arrays lead out of it."""
+    files = FolderFiles(folder)
+    bad = {f"{name.removesuffix(array)}{suffix}" for name in files.refused for array in arrays if name.endswith(array)}
+    return [name for name in files.names if name not in bad]
 
 
 def _is_sign(name: str) -> bool:

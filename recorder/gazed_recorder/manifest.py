@@ -32,6 +32,7 @@ __all__ = [
 
 Mode = Literal["jpeg", "h264", "mpeg4"]
 MANIFEST = "manifest.json"
+_MOST_BYTES = 1 << 28
 MOST_GAPS = 1000
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
 """Nanoseconds; twice as many still are an int64."""
@@ -156,8 +157,24 @@ class Manifest(msgspec.Struct):
         """
         path = folder / MANIFEST
         try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
+            with path.open("rb") as file:
+                content = file.read(_MOST_BYTES + 1)
+            if len(content) > _MOST_BYTES:
+                raise ValueError(f"more than {_MOST_BYTES} bytes")
+            manifest = msgspec.json.decode(content, type=cls)
         except FileNotFoundError:
             raise NotARecording(f"{folder} holds no {MANIFEST}", hint="is it a recording made by gazed?") from None
         except (msgspec.DecodeError, ValueError, RecursionError, OSError) as error:
             raise DamagedFile(f"{path}: {error}", hint=f"gazed repair {folder}") from error
+        parts = (part.file for report in manifest.streams.values() for part in report.parts)
+        for name in (*manifest.streams, *parts, *manifest.files):
+            if not _is_name(name):
+                raise DamagedFile(
+                    f"{path}: {name!r:.200} is the name of nothing in a recording", hint=f"gazed repair {folder}"
+                )
+        return manifest
+
+
+def _is_name(name: str) -> bool:
+    """Tell whether a name leads to nowhere but into the folder that it is looked up in."""
+    return name not in ("", ".", "..") and not set(name) & {"/", "\\", "\0"}

@@ -71,8 +71,11 @@ class Recording:
             raise NotARecording(f"{self.path} holds no {PLAYER_INFO}, nor anything else of a recording", hint=hint)
         self.manifest: Manifest | None = Manifest.load(self.path) if MANIFEST in self._folder else None
         self._found = track_files(self._folder.names)
-        tracks = {name: [file for file in self._found[name] if stamps_of(file) in self._folder] for name in self._found}
-        self._tracks = {name: [self.path / file for file in files] for name, files in tracks.items() if files}
+        tracks = {
+            name: [self.path / file for file in files if self._folder.file(stamps_of(file))]
+            for name, files in self._found.items()
+        }
+        self._tracks = {name: paths for name, paths in tracks.items() if paths}
         self.info, self._unknown = read_info(self._folder, self.manifest, lambda: self._extent()[0])
         """What is known of the recording as a whole."""
         self.streams = tuple(sorted(self._tracks.keys() - {AUDIO}, key=lambda name: (name != "world", name)))

@@ -152,9 +152,10 @@ def _as_written(number: tuple[int, ...], data: dict[str, list[Datum]]) -> dict[s
             note["topic"] = note.pop("subject")
     if number >= (1, 8):
         return data
-    nearest = {each["timestamp"]: each for each in data["gaze"]}
+    stamps = np.array([each["timestamp"] for each in data["gaze"]])
     for fixation in data.get("fixations", ()):
-        base = [nearest[min(nearest, key=lambda at: abs(at - when))] for _, when in fixation["base_data"]]
+        rows = np.searchsorted(stamps, [when for _, when in fixation["base_data"]]).clip(0, len(stamps) - 1)
+        base = [data["gaze"][row] for row in rows.tolist()]
         fixation |= {"topic": "fixation", "method": "gaze", "base_data": base}
     for blink in data.get("blinks", ()):
         blink["topic"] = "blink"

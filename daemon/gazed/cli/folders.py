@@ -43,15 +43,20 @@ def info(folder: Path, as_json: bool) -> None:
     from rich.table import Table
 
     console = Console()
-    shown = {key: facts[key] for key in ("recording", "state", "software", "started")}
+    shown = {key: facts[key] or "unknown" for key in ("recording", "state", "software", "started")}
     shown |= {"duration": f"{facts['duration_s']} s", "size": f"{facts['size_mb']} MB"}
     for key, value in shown.items():
         console.print(f"{key:10} {escape(str(value))}", highlight=False, soft_wrap=True)
     table = Table("stream", "kind", "count", "per second", "first", "last")
     for name, stream in facts["streams"].items():
         times = (f"{stream[key]:.6f}" if stream[key] is not None else "" for key in ("first", "last"))
-        table.add_row(escape(name), stream["kind"], str(stream["count"]), f"{stream['rate']:.2f}", *times)
+        count = "unreadable" if stream["count"] is None else str(stream["count"])
+        table.add_row(escape(name), stream["kind"], count, f"{stream['rate']:.2f}", *times)
     console.print(table)
+    if facts["offline"]:
+        click.echo(f"computed afterwards: {', '.join(facts['offline'])}")
+    for sentence in facts["missing"]:
+        click.echo(f"missing: {sentence}")
     for found in facts["accuracy"]:
         angles = (found[key] for key in ("accuracy_deg", "precision_deg"))
         accuracy, precision = ("unknown" if angle is None else f"{angle:.2f} degrees" for angle in angles)

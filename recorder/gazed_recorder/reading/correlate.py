@@ -24,7 +24,10 @@ def correlate(timestamps: NDArray[np.float64], frames: NDArray[np.float64], rule
     if rule != "midpoint":
         raise ValueError(f"rule {rule!r}: wanted nearest or midpoint")
     order = np.argsort(frames, kind="stable")
-    index = np.searchsorted((frames[order][:-1] + frames[order][1:]) / 2, timestamps, side="left")
+    rising = frames[order]
+    with np.errstate(invalid="ignore"):  # a damaged recording may have times that are no finite numbers
+        middles = (rising[:-1] + rising[1:]) / 2
+    index = np.searchsorted(middles, timestamps, side="left")
     return np.where(index < len(frames) - 1, order[np.minimum(index, len(frames) - 1)], -1)
 
 
@@ -40,5 +43,6 @@ def nearest(timestamps: NDArray[np.float64], frames: NDArray[np.float64]) -> NDA
 def _nearest_rising(timestamps: NDArray[np.float64], frames: NDArray[np.float64]) -> NDArray[np.int64]:
     after = np.clip(np.searchsorted(frames, timestamps), min(1, len(frames) - 1), len(frames) - 1)
     before = np.maximum(after - 1, 0)
-    earlier = timestamps - frames[before] < frames[after] - timestamps
+    with np.errstate(invalid="ignore"):
+        earlier = timestamps - frames[before] < frames[after] - timestamps
     return np.where(earlier, before, after)

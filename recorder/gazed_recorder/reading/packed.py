@@ -31,7 +31,7 @@ class PackedLog:
     path: Path
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
-    memory: bytes | None = field(default=None, repr=False)
+    memory: bytes | bytearray | None = field(default=None, repr=False)
     torn: int = 0
     """Bytes of a torn end."""
 

@@ -6,13 +6,13 @@ what it is told to, but by one that knows numbers, texts, lists and maps, and tu
 is complete. Of what stands for classes and functions it knows those four names by which numpy's numbers and arrays are
 written, and does itself what they say. Everything else is refused.
 
-Source of the format: the documentation of Python's ``pickletools``, and numpy's ``__reduce__``.
+Source of the format: the documentation of Python's ``pickletools``.
 """
 
 from __future__ import annotations
 
 import codecs
-import enum
+import io
 import re
 import struct
 from collections.abc import Callable
@@ -22,56 +22,37 @@ import msgpack
 import numpy as np
 
 from gazed_recorder.errors import DamagedFile
+from gazed_recorder.reading.pickled_numpy import NAMES, Dtype, Name, array_of, is_dtype
 
-__all__ = ["is_pickle", "repack_pickle"]
+__all__ = ["is_pickle", "repack_lists", "repack_pickle"]
 
 # What a pickle of so many bytes may become: maps that stand in many places are written out in each of them.
 _ROOM, _EXPANSION = 1 << 26, 64
-_MOST_VALUES = 1 << 20
+_MOST_VALUES = 1 << 18
 _ROOM_IN_MEMO, _BYTES_PER_MEMO = 10_000, 4
-_LARGEST_ARRAY = 1 << 24
 _LONGEST_LINE = 1 << 16
 _LONGEST_INT = 9
 _STEPS_AT_ONCE = 4096
-_STOP = 0x2E
-_DTYPE = re.compile(r"[biuf][1248]")
-_DOUBLE = struct.Struct(">d")
+_DOUBLE, _GET, _LONG_GET, _MARK, _STOP = 0x47, 0x68, 0x6A, 0x28, 0x2E
 _KNOWN_KEYS = 1024
 _HEADS = [[bytes([first + count]) for count in range(16)] for first in (0x90, 0x80)]
 _EMPTY_LIST, _NONE, _TRUE, _FALSE = b"\x90", b"\xc0", b"\xc3", b"\xc2"
 
 
-class _Name(enum.Enum):
-    """What numpy's numbers and arrays are made by."""
-
-    SCALAR = "scalar"
-    DTYPE = "dtype"
-    ARRAY = "ndarray"
-    RECONSTRUCT = "_reconstruct"
-
-
-_NAMES = {
-    ("numpy.core.multiarray", "scalar"): _Name.SCALAR,
-    ("numpy", "dtype"): _Name.DTYPE,
-    ("numpy", "ndarray"): _Name.ARRAY,
-    ("numpy.core.multiarray", "_reconstruct"): _Name.RECONSTRUCT,
-}
-
-
-class _Dtype:
-    """A numpy dtype: a ``code`` such as f8, and the ``order`` of its bytes."""
-
-    def __init__(self, code: str) -> None:
-        self.code = code
-        self.order = "="
+# Bytes are a packed value; a tuple has among its values what is none.
+_Value = Any
 
 
 class _Growing:
-    """A list, map or array that is not complete yet: ``items`` are packed; once it is complete, ``packed`` is."""
+    """A list, map or array that may still grow; ``packed`` once it is complete.
+
+    ``items`` are packed values, but for the lists that are values of a map: these are packed together with it, so that
+    the lists of datums, which are values of the outermost map, need not be.
+    """
 
     __slots__ = ("is_map", "items", "packed")
 
-    def __init__(self, is_map: bool, items: list[bytes]) -> None:
+    def __init__(self, is_map: bool, items: list[_Value]) -> None:
         self.is_map = is_map
         self.items = items
         self.packed: bytes | None = None
@@ -79,10 +60,6 @@ class _Growing:
 
 class _Array(_Growing):
     """A numpy array, as a list; it is empty until its content comes."""
-
-
-# Bytes are a packed value; a tuple has among its values what is none.
-_Value = Any
 
 
 def is_pickle(start: bytes) -> bool:
@@ -98,7 +75,25 @@ def repack_pickle(pickled: bytes, name: object) -> bytes:
     Raises:
         DamagedFile: it is torn, or holds something else than numbers, texts, lists and maps. Nothing of it is run.
     """
-    return _Machine(pickled, name).run()
+    machine = _Machine(pickled, name)
+    return machine.packed(machine.run())
+
+
+def repack_lists(pickled: bytes, name: object) -> dict[str, list[bytes]]:
+    """Return a pickled map of lists: the packed values of the lists by their keys; as ``repack_pickle``.
+
+    Raises:
+        DamagedFile: also if it is something else.
+    """
+    machine = _Machine(pickled, name)
+    found = machine.run()
+    if not isinstance(found, _Growing) or not found.is_map or found.packed is not None:
+        raise DamagedFile(f"{name}: wanted a map of lists")
+    lists: dict[str, list[bytes]] = {}
+    for key, value in zip(found.items[::2], found.items[1::2], strict=True):
+        whole = isinstance(value, _Growing) and value.packed is None
+        lists[str(msgpack.unpackb(key))] = value.items if whole else _split(machine.packed(value), name)
+    return lists
 
 
 class _Machine:
@@ -109,6 +104,8 @@ class _Machine:
         self._stack: list[_Value] = []
         self._marks: list[int] = []
         self._memo: dict[int, _Value] = {}
+        self._remembered = 0
+        self._wanted = _fetched(pickled)
         self._most_memo = _ROOM_IN_MEMO + len(pickled) // _BYTES_PER_MEMO
         self._left = _ROOM + _EXPANSION * len(pickled)
         self._packer = msgpack.Packer()
@@ -118,41 +115,55 @@ class _Machine:
         for code, step in self._opcodes().items():
             self._steps[code] = step
 
-    def run(self) -> bytes:
+    def run(self) -> _Value:
+        """Return what the pickle is of."""
         try:
             while self._run_some():
                 if len(self._stack) + len(self._marks) > _MOST_VALUES:
                     self._refuse(f"more than {_MOST_VALUES} values in one list")
-            return self._packed(self._stack.pop())
-        except (IndexError, KeyError, struct.error):
-            self._refuse("it ends too early, or is no pickle")
+            return self._stack.pop()
+        except (IndexError, KeyError, ValueError, OverflowError, struct.error, msgpack.UnpackException) as error:
+            self._refuse(f"it ends too early, or is no pickle: {error}")
+        finally:
+            # The steps refer to the machine, so that it stays for a while.
+            self._memo.clear()
+            self._data = b""
 
     def _run_some(self) -> bool:
-        """Take some steps; return whether there are more to take."""
-        data, steps = self._data, self._steps
+        """Take some steps; return whether there are more to take. What there is most of comes first."""
+        data, steps, memo, push, at = self._data, self._steps, self._memo, self._stack.append, self._at
         for _ in range(_STEPS_AT_ONCE):
-            code = data[self._at]
-            self._at += 1
-            step = steps[code]
-            if step is not None:
-                step()
+            code = data[at]
+            if code == _DOUBLE:  # it has the same bytes in both formats
+                push(b"\xcb" + data[at + 1 : at + 9])
+                at += 9
+            elif code == _GET:
+                push(memo[data[at + 1]])
+                at += 2
+            elif code == _MARK:
+                self._marks.append(len(self._stack))
+                at += 1
             elif code == _STOP:
                 return False
             else:
-                self._refuse(f"the instruction 0x{code:02x} is for none of numbers, texts, lists and maps")
+                self._at = at + 1
+                step = steps[code]
+                if step is None:
+                    self._refuse(f"the instruction 0x{code:02x} is for none of numbers, texts, lists and maps")
+                step()
+                at = self._at
+        self._at = at
         return True
 
     def _opcodes(self) -> dict[int, Callable[[], None]]:
         push = self._stack.append
         return {
-            # where to begin
+            # how it is written
             0x80: lambda: self._skip(1), 0x95: lambda: self._skip(8),
-            0x28: lambda: self._marks.append(len(self._stack)),
             # numbers
             0x4E: lambda: push(_NONE), 0x88: lambda: push(_TRUE), 0x89: lambda: push(_FALSE),
             0x4A: lambda: self._push_int(4, signed=True), 0x4B: lambda: self._push_int(1),
             0x4D: lambda: self._push_int(2),
-            0x47: lambda: push(b"\xcb" + self._take(8)),  # a double has the same bytes in both formats
             0x8A: lambda: self._push_long(1), 0x8B: lambda: self._push_long(4),
             0x49: self._int_line, 0x4C: self._int_line, 0x46: self._float_line,
             # texts
@@ -173,9 +184,8 @@ class _Machine:
             0x75: lambda: self._extend(self._behind_mark(), is_map=True),
             # what was there before
             0x71: lambda: self._remember(self._number(1)), 0x72: lambda: self._remember(self._number(4)),
-            0x70: lambda: self._remember(self._line_number()), 0x94: lambda: self._remember(len(self._memo)),
-            0x68: lambda: push(self._memo[self._number(1)]), 0x6A: lambda: push(self._memo[self._number(4)]),
-            0x67: lambda: push(self._memo[self._line_number()]),
+            0x70: lambda: self._remember(self._line_number()), 0x94: lambda: self._remember(self._remembered),
+            0x6A: lambda: push(self._memo[self._number(4)]), 0x67: lambda: push(self._memo[self._line_number()]),
             # numpy
             0x63: self._global, 0x93: self._stack_global, 0x52: self._reduce, 0x62: self._build,
         }  # fmt: skip
@@ -241,7 +251,7 @@ class _Machine:
     def _float_line(self) -> None:
         line = self._line()
         try:
-            self._stack.append(b"\xcb" + _DOUBLE.pack(float(line)))
+            self._stack.append(self._pack(float(line)))
         except ValueError:
             self._refuse(f"{line[:40]!r} is no number")
 
@@ -251,12 +261,12 @@ class _Machine:
     def _packed_text(self, text: bytes) -> bytes:
         # Python 2 has one type for text and for binary data.
         try:
-            return self._made(self._pack(text.decode()))
+            return self._pack(text.decode())
         except UnicodeDecodeError:
-            return self._made(self._pack(text))
+            return self._pack(text)
 
     def _push_bytes(self, size: int) -> None:
-        self._stack.append(self._made(self._pack(self._take(self._number(size)))))
+        self._stack.append(self._pack(self._take(self._number(size))))
 
     def _text_line(self) -> None:
         line = self._line()
@@ -270,29 +280,29 @@ class _Machine:
     def _unicode_line(self) -> None:
         line = self._line()
         try:
-            self._stack.append(self._made(self._pack(line.decode("raw-unicode-escape"))))
+            self._stack.append(self._pack(line.decode("raw-unicode-escape")))
         except ValueError:
             self._refuse(f"{line[:40]!r} is no text")
 
     # --- lists and maps ---------------------------------------------------------------------------------------------
 
-    def _made(self, packed: bytes) -> bytes:
-        """Count what was made."""
-        self._left -= len(packed)
+    def _joined(self, is_map: bool, count: int, items: list[bytes]) -> bytes:
+        """Return a list or map, packed; its size is known before it is made."""
+        self._left -= sum(map(len, items)) + 5
         if self._left < 0:
             self._refuse("it would become many times larger than it is")
-        return packed
+        return self._head(count, is_map) + b"".join(items)
 
-    def _packed(self, value: _Value) -> bytes:
+    def packed(self, value: _Value) -> bytes:
         """Return a value packed; what grew until now is complete by that."""
         if type(value) is bytes:
             return value
         if not isinstance(value, _Growing):
             self._refuse("a type in the place of a value")
         if value.packed is None:
-            count = len(value.items) // 2 if value.is_map else len(value.items)
-            value.packed = self._made(self._head(count, value.is_map) + b"".join(value.items))
-            value.items = []
+            items, value.items = value.items, []
+            count = len(items) // 2 if value.is_map else len(items)
+            value.packed = self._joined(value.is_map, count, self._values(items) if value.is_map else items)
         return value.packed
 
     def _head(self, count: int, is_map: bool) -> bytes:
@@ -302,10 +312,10 @@ class _Machine:
         return head
 
     def _values(self, values: list[_Value]) -> list[bytes]:
-        return [value if type(value) is bytes else self._packed(value) for value in values]
+        return [value if type(value) is bytes else self.packed(value) for value in values]
 
-    def _pairs(self, values: list[_Value]) -> list[bytes]:
-        pairs = self._values(values)
+    def _pairs(self, values: list[_Value]) -> list[_Value]:
+        pairs = [value if _is_list(value) else self.packed(value) for value in values]
         if len(pairs) % 2:
             self._refuse("a key without a value")
         if not self._keys.issuperset(pairs[::2]):
@@ -313,8 +323,8 @@ class _Machine:
                 self._check_key(key)
         return pairs
 
-    def _check_key(self, key: bytes) -> None:
-        first = key[0]
+    def _check_key(self, key: _Value) -> None:
+        first = key[0] if type(key) is bytes else 0xC1
         if not (first < 0x80 or 0xA0 <= first < 0xC0 or 0xCC <= first < 0xD4 or 0xD9 <= first < 0xDC):
             self._refuse("a key that is neither a text nor a whole number")
         if len(self._keys) < _KNOWN_KEYS:
@@ -335,13 +345,13 @@ class _Machine:
 
     def _push_tuple(self, values: list[_Value]) -> None:
         try:
-            packed = self._head(len(values), False) + b"".join(values)
+            packed = self._joined(False, len(values), values)
         except TypeError:  # a list or map is among them, or what arrays are made by
-            if any(isinstance(value, _Name | _Dtype | tuple) for value in values):
+            if any(isinstance(value, Name | Dtype | tuple) for value in values):
                 self._stack.append(tuple(values))
                 return
-            packed = self._head(len(values), False) + b"".join(self._values(values))
-        self._stack.append(self._made(packed))
+            packed = self._joined(False, len(values), self._values(values))
+        self._stack.append(packed)
 
     def _extend(self, values: list[_Value], *, is_map: bool) -> None:
         target = self._stack[-1]
@@ -353,6 +363,9 @@ class _Machine:
         target.items += fresh
 
     def _remember(self, number: int) -> None:
+        self._remembered += 1
+        if number > 255 and number not in self._wanted:
+            return
         if len(self._memo) > self._most_memo:
             self._refuse(f"more than {self._most_memo} values to remember")
         self._memo[number] = self._stack[-1]
@@ -367,18 +380,18 @@ class _Machine:
 
     def _push_name(self, module: bytes, name: bytes) -> None:
         text = module.decode(errors="replace"), name.decode(errors="replace")
-        if text not in _NAMES:
+        if text not in NAMES:
             self._refuse(f"it wants {'.'.join(text)[:80]!r}, which no recording needs; nothing was run")
-        self._stack.append(_NAMES[text])
+        self._stack.append(NAMES[text])
 
     def _reduce(self) -> None:
         made_by, arguments = self._last(2)
         match made_by, _unpacked(arguments):
-            case _Name.DTYPE, [str(code), *_] if _DTYPE.fullmatch(code):
-                self._stack.append(_Dtype(code))
-            case _Name.SCALAR, [_Dtype() as dtype, raw]:
-                self._stack.append(self._pack(self._array(dtype, raw, (1,))[0].item()))
-            case _Name.RECONSTRUCT, [_Name.ARRAY, *_]:
+            case Name.DTYPE, [str(code), *_] if is_dtype(code):
+                self._stack.append(Dtype(code))
+            case Name.SCALAR, [Dtype() as dtype, raw]:
+                self._stack.append(self._pack(self._array(dtype, raw, [1])[0].item()))
+            case Name.RECONSTRUCT, [Name.ARRAY, *_]:
                 self._stack.append(_Array(False, []))
             case _:
                 self._refuse("something that is to be called; nothing was run")
@@ -386,23 +399,52 @@ class _Machine:
     def _build(self) -> None:
         [state] = self._last(1)
         match self._stack[-1], _unpacked(state):
-            case _Dtype() as dtype, [int(), "<" | ">" | "|" | "=" as order, *_]:
+            case Dtype() as dtype, [int(), "<" | ">" | "|" | "=" as order, *_]:
                 dtype.order = order
-            case _Array(packed=None) as target, [int(), [*shape], _Dtype() as dtype, int(by_column), raw]:
-                array = self._array(dtype, raw, tuple(shape), "F" if by_column else "C")
-                target.packed = self._made(self._pack(array.tolist()))
+            case _Array(packed=None) as target, [int(), [*shape], Dtype() as dtype, int(by_column), raw]:
+                target.packed = self._pack(self._array(dtype, raw, shape, bool(by_column)).tolist())
             case _:
                 self._refuse("the state of something that is neither a number nor an array")
 
-    def _array(self, dtype: _Dtype, raw: Any, shape: tuple[Any, ...], order: Any = "C") -> np.ndarray:
-        content = raw.encode() if isinstance(raw, str) else raw
+    def _array(self, dtype: Dtype, raw: Any, shape: list[Any], by_column: bool = False) -> np.ndarray:
         try:
-            kind = np.dtype(dtype.order + dtype.code)
-            if not isinstance(content, bytes) or len(content) > _LARGEST_ARRAY or 0 in shape[1:]:
-                raise ValueError("no content")
-            return np.frombuffer(content, kind).reshape(shape, order=order)
+            return array_of(dtype, raw, shape, by_column)
         except (ValueError, TypeError, OverflowError):
             self._refuse(f"no array of {dtype.code} and shape {shape!r:.80}")
+
+
+def _fetched(pickled: bytes) -> frozenset[int]:
+    """Return the numbers, above 255, under which a pickle may fetch what it told to remember; and a few more.
+
+    A pickle tells to remember nearly everything. Looking for what may be the instruction, wherever it stands, takes no
+    time; no value that is needed can be missed.
+    """
+    if pickled[:1] != b"\x80":  # of protocol 0 and 1, which write numbers as text
+        return frozenset(map(int, re.findall(rb"g([0-9]{1,10})\n", pickled))) | _fetched(b"\x80" + pickled)
+    content = np.frombuffer(pickled, np.uint8)
+    places = np.flatnonzero(content == _LONG_GET)
+    places = places[places < len(content) - 4]
+    numbers = sum(content[places + 1 + place].astype(np.int64) << 8 * place for place in range(4))
+    return frozenset(np.unique(numbers).tolist()) if len(places) else frozenset()
+
+
+def _is_list(value: _Value) -> bool:
+    """Tell whether a value is packed, or a list that may still grow."""
+    return type(value) is bytes or (type(value) is _Growing and not value.is_map and value.packed is None)
+
+
+def _split(packed: bytes, name: object) -> list[bytes]:
+    """Return the packed values of a packed list."""
+    unpacker = msgpack.Unpacker(io.BytesIO(packed), max_buffer_size=len(packed))
+    try:
+        ends = [0] * unpacker.read_array_header()
+    except ValueError as error:
+        raise DamagedFile(f"{name}: wanted a map of lists") from error
+    first = unpacker.tell()
+    for number in range(len(ends)):
+        unpacker.skip()
+        ends[number] = unpacker.tell()
+    return [packed[begin:end] for begin, end in zip([first, *ends], ends, strict=False)]
 
 
 def _raw(value: _Value) -> bytes:

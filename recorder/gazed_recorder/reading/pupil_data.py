@@ -6,10 +6,8 @@ msgpack in memory.
 
 from __future__ import annotations
 
-import io
 import os
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,7 +19,7 @@ from gazed_recorder.datalog import unpack_datum
 from gazed_recorder.errors import DamagedFile
 from gazed_recorder.reading.old_data import modern_datum, modern_log
 from gazed_recorder.reading.packed import PackedLog
-from gazed_recorder.reading.pickled import is_pickle, repack_pickle
+from gazed_recorder.reading.pickled import is_pickle, repack_lists
 
 __all__ = ["PupilData", "read_pupil_data"]
 
@@ -57,14 +55,14 @@ def read_pupil_data(path: Path) -> PupilData:
             size = os.fstat(file.fileno()).st_size
             if size > _LARGEST_PICKLE:
                 raise DamagedFile(f"{path}: a pickle of {size} bytes, wanted at most {_LARGEST_PICKLE}")
-            packed = repack_pickle(file.read(), path)
+            lists = repack_lists(file.read(), path)
     except OSError as error:
         raise DamagedFile(f"{path}: {error.strerror}") from error
-    found = _read_packed(io.BytesIO(packed), path, packed)
-    return PupilData({name: _modernised(name, log) for name, log in found.logs.items()}, found.torn, is_modern=True)
+    logs = {modern_log(key): _modernised(modern_log(key), lists.pop(key), path) for key in [*lists]}
+    return PupilData(logs, torn=False, is_modern=True)
 
 
-def _read_packed(file: BinaryIO, path: Path, memory: bytes | None = None) -> PupilData:
+def _read_packed(file: BinaryIO, path: Path) -> PupilData:
     logs: dict[str, PackedLog] = {}
     unpacker = msgpack.Unpacker(file, strict_map_key=False, max_buffer_size=_LARGEST_DATUM)
     try:
@@ -75,7 +73,7 @@ def _read_packed(file: BinaryIO, path: Path, memory: bytes | None = None) -> Pup
             torn = _find_datums(unpacker, starts, ends)
             if name and name not in logs:
                 begins = np.array(starts, np.int64)
-                logs[name] = PackedLog(path, begins, np.array(ends, np.int64) - begins, memory)
+                logs[name] = PackedLog(path, begins, np.array(ends, np.int64) - begins)
             if torn:
                 return PupilData(logs, torn=True, is_modern=False)
     except msgpack.OutOfData:
@@ -99,17 +97,18 @@ def _find_datums(unpacker: Any, starts: array[int], ends: array[int]) -> bool:
     return False
 
 
-def _modernised(name: str, log: PackedLog) -> PackedLog:
-    """Return the datums of a pickle as they would be called today."""
-    chunks = [*_modern_payloads(name, log)]
-    lengths = np.fromiter(map(len, chunks), np.int64, len(chunks))
-    return PackedLog(log.path, np.cumsum(lengths) - lengths, lengths, b"".join(chunks))
-
-
-def _modern_payloads(name: str, log: PackedLog) -> Iterator[bytes]:
+def _modernised(name: str, payloads: list[bytes], path: Path) -> PackedLog:
+    """Return the datums of a pickle as they would be called today; ``payloads`` are used up."""
     pack = msgpack.Packer().pack
-    for number, payload in enumerate(log.payloads()):
+    memory = bytearray()
+    lengths = array("q")
+    payloads.reverse()
+    while payloads:
         try:
-            yield pack(modern_datum(name, unpack_datum(payload)))
+            packed = pack(modern_datum(name, unpack_datum(payloads.pop())))
         except _UNPACKING as error:
-            raise DamagedFile(f"{log.path}: datum {number} of {name}: {error}") from error
+            raise DamagedFile(f"{path}: datum {len(lengths)} of {name}: {error}") from error
+        memory += packed
+        lengths.append(len(packed))
+    sizes = np.array(lengths, np.int64)
+    return PackedLog(path, np.cumsum(sizes) - sizes, sizes, memory)
