@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,15 @@ __all__ = ["writing_hdf5"]
 
 
 @contextmanager
-def writing_hdf5(path: Path) -> Iterator[io.RawIOBase]:
+def writing_hdf5(path: Path, beat: Callable[[], object] = lambda: None) -> Iterator[io.RawIOBase]:
     """Yield a file for ``h5py``, ``h5netcdf`` or ``xarray`` to write ``path`` with, which must not be there yet.
+
+    ``beat`` is called each time that some of it is written.
 
     Raises (at the end of the block):
         OSError: it could not be written; HDF5 was not told.
     """
-    with _Patient(path) as file:
+    with _Patient(path, beat) as file:
         try:
             yield file
         except (OSError, RuntimeError, KeyError, ValueError) as error:
@@ -33,9 +35,10 @@ def writing_hdf5(path: Path) -> Iterator[io.RawIOBase]:
 class _Patient(io.RawIOBase):
     """A file that remembers its first error and goes on as if nothing were."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, beat: Callable[[], object]) -> None:
         super().__init__()
         self.error: OSError | None = None
+        self._beat = beat
         self._file = path.open("x+b", buffering=0)
 
     def readable(self) -> bool:
@@ -59,6 +62,7 @@ class _Patient(io.RawIOBase):
     def write(self, data: Any, /) -> int:
         view = memoryview(data).cast("B")
         written = 0
+        self._beat()
         try:
             while self.error is None and written < len(view):
                 written += self._file.write(view[written:])

@@ -10,7 +10,7 @@ from gazed_plugins.arguments import read_number, refuse_unknown
 from gazed_plugins.export.errors import NothingToExport
 from gazed_plugins.export.hdf5 import writing_hdf5
 from gazed_plugins.export.movement_layout import Dims, read_choice, to_dataset
-from gazed_plugins.export.poses import Method, datums_of, read_poses
+from gazed_plugins.export.poses import Method, Poses, datums_of, read_poses
 from gazed_plugins.export.steps import Steps
 from gazed_plugins.offline_data import Progress
 from gazed_recorder.reader import Recording
@@ -51,15 +51,20 @@ class NetcdfExporter:
         written = False
         for poses in read_poses(recording, self._method, read=steps.advance):
             if len(poses):
-                dataset = to_dataset(poses.resampled(self._rate) if self._rate else poses, recording, self._dims)
-                packed = {name: {"zlib": True, "complevel": 1, "shuffle": True} for name in dataset.data_vars}
-                with writing_hdf5(target / f"{poses.stream}.nc") as file:
-                    dataset.to_netcdf(file, engine="h5netcdf", encoding=packed)
+                self._write_stream(poses, recording, target, steps)
                 written = True
-                steps.advance(len(poses))
+            # Only then is there room for the next one.
+            del poses
         if not written:
             raise NothingToExport(f"{recording.path} has neither pupils nor gaze")
         steps.finish()
+
+    def _write_stream(self, poses: Poses, recording: Recording, target: Path, steps: Steps) -> None:
+        dataset = to_dataset(poses.resampled(self._rate) if self._rate else poses, recording, self._dims)
+        packed = {name: {"zlib": True, "complevel": 1, "shuffle": True} for name in dataset.data_vars}
+        with writing_hdf5(target / f"{poses.stream}.nc", lambda: steps.advance(0)) as file:
+            dataset.to_netcdf(file, engine="h5netcdf", encoding=packed)
+        steps.advance(len(poses))
 
     def complete(self, output: Path) -> None:
         """Do nothing: each recording stands alone."""

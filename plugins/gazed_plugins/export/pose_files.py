@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazed_plugins.arguments import refuse_unknown
+from gazed_plugins.export.csv_text import Numbers, Texts, Whole, csv_text, row_text
 from gazed_plugins.export.errors import NothingToExport
 from gazed_plugins.export.movement_layout import read_choice, unix_ns
 from gazed_plugins.export.poses import Method, Poses, datums_of, read_poses
@@ -73,16 +73,13 @@ def write_tracking_csv(path: Path, poses: Poses, header: list[list[str]], steps:
     Raises:
         OSError: it cannot be written.
     """
-    with path.open("x", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows(header)
+    with path.open("xb") as file:
+        file.writelines(row_text(row).encode() for row in header)
         for first, block in blocks(poses):
-            unknown = np.isnan(block).any(axis=1)
-            rows = block.tolist()
-            for number in np.flatnonzero(unknown).tolist():
-                rows[number] = [None if value != value else value for value in rows[number]]
-            writer.writerows([number, *row] for number, row in enumerate(rows, first))
-            steps.advance(len(rows))
+            unknown = np.isnan(block)
+            numbers = (Numbers(column, lacking) for column, lacking in zip(block.T, unknown.T, strict=True))
+            file.write(csv_text([Whole(np.arange(first, first + len(block))), *numbers]))
+            steps.advance(len(block))
 
 
 def blocks(poses: Poses) -> Iterator[tuple[int, NDArray[np.float64]]]:
@@ -97,10 +94,9 @@ def blocks(poses: Poses) -> Iterator[tuple[int, NDArray[np.float64]]]:
 def _write_timestamps(path: Path, poses: Poses, recording: Recording) -> None:
     """Write what the format does not hold: the time of each row. Unix times are empty if the recording has none."""
     unix = unix_ns(recording, poses.times)
-    with path.open("x", newline="", encoding="utf-8") as file:
-        file.write("frame,timestamp,unix_ns\n")
+    with path.open("xb") as file:
+        file.write(row_text(("frame", "timestamp", "unix_ns")).encode())
         for first in range(0, len(poses), ROWS):
-            times = poses.times[first : first + ROWS].tolist()
-            texts = [""] * len(times) if unix is None else unix[first : first + ROWS].tolist()
-            rows = enumerate(zip(times, texts, strict=True), first)
-            file.writelines(f"{number},{time!r},{ns}\n" for number, (time, ns) in rows)
+            times = poses.times[first : first + ROWS]
+            clock = Texts([None] * len(times)) if unix is None else Whole(unix[first : first + ROWS])
+            file.write(csv_text([Whole(np.arange(first, first + len(times))), Numbers(times), clock]))

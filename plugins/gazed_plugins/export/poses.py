@@ -246,15 +246,14 @@ def _read_pupils(
 
 
 def _of_eye(recording: Recording, eye: int, found: _Eye, flat: bool) -> Iterator[Poses]:
-    if not found.tables:
+    if not found.pieces:
         return
-    table, name = Table.concatenated(found.tables), f"eye{eye}"
-    found.tables.clear()
+    columns, name = found.columns(), f"eye{eye}"
     size = recording.eyes[eye].size if eye in recording.eyes else None
     method = f"{found.kind}: {', '.join(sorted(found.methods))}"
-    yield _poses(name, PUPIL_3D if found.kind == "3d" else PUPIL_2D, table, size, method)
+    yield _poses(name, PUPIL_3D if found.kind == "3d" else PUPIL_2D, columns, size, method)
     if found.kind == "3d" and not flat:
-        yield _poses(f"{name}_3d", EYEBALL, table, None, method)
+        yield _poses(f"{name}_3d", EYEBALL, columns, None, method)
 
 
 class _Eye:
@@ -263,18 +262,24 @@ class _Eye:
     def __init__(self, wanted: Method | None) -> None:
         self.wanted = wanted
         self.kind: Method = wanted or "2d"
-        self.tables: list[Table] = []
+        self.pieces: list[Table] = []
         self.methods: set[str] = set()
 
     def add(self, table: Table, of_eye: NDArray[np.bool_], is_3d: NDArray[np.bool_], columns: tuple[str, ...]) -> None:
         if self.wanted is None and self.kind == "2d" and (of_eye & is_3d).any():
             self.kind = "3d"
-            self.tables.clear()
+            self.pieces.clear()
             self.methods.clear()
         rows = of_eye & (is_3d == (self.kind == "3d")) & np.isfinite(table["timestamp"])
         if rows.any():
-            self.tables.append(table.select(columns)[rows])
+            self.pieces.append(table.select(columns)[rows])
             self.methods |= {str(method) for method in set(table["method"][rows].tolist()) if method}
+
+    def columns(self) -> dict[str, Floats]:
+        """Return the whole columns, and let go of the pieces as each is made."""
+        pieces = [{name: piece[name] for name in piece.columns} for piece in self.pieces]
+        self.pieces.clear()
+        return {name: np.concatenate([piece.pop(name) for piece in pieces]) for name in tuple(pieces[0])}
 
 
 def _is_3d(table: Table) -> NDArray[np.bool_]:
@@ -302,19 +307,21 @@ def _read_gaze(recording: Recording, flat: bool, read: Callable[[int], None]) ->
         read(len(table))
     if not tables:
         return
-    table = Table.concatenated(tables)
+    whole = {name: np.concatenate([table[name] for table in tables]) for name in columns}
     tables.clear()
-    if "world" in recording.streams and len(table):
+    if "world" in recording.streams and len(whole["timestamp"]):
         width, height = recording.world.size
-        pixels = {"gaze_x": table["norm_pos_x"] * width, "gaze_y": (1 - table["norm_pos_y"]) * height}
-        yield _poses("gaze", GAZE, table.with_columns(**pixels), (width, height))
-    if not flat and not np.isnan(table["gaze_point_3d_x"]).all():
-        yield _poses("gaze_3d", GAZE_3D, table, None)
+        pixels = {"gaze_x": whole["norm_pos_x"] * width, "gaze_y": (1 - whole["norm_pos_y"]) * height}
+        yield _poses("gaze", GAZE, whole | pixels, (width, height))
+    if not flat and not np.isnan(whole["gaze_point_3d_x"]).all():
+        yield _poses("gaze_3d", GAZE_3D, whole, None)
 
 
-def _poses(stream: str, kind: Kind, table: Table, size: tuple[int, int] | None, method: str = "") -> Poses:
-    values = {name: table[name] for name in kind.values}
-    return Poses(stream, kind, table["timestamp"], table["confidence"], values, size, method)
+def _poses(
+    stream: str, kind: Kind, columns: Mapping[str, Floats], size: tuple[int, int] | None, method: str = ""
+) -> Poses:
+    values = {name: columns[name] for name in kind.values}
+    return Poses(stream, kind, columns["timestamp"], columns["confidence"], values, size, method)
 
 
 def _between(grid: Floats, times: Floats, values: Floats, period: float | None) -> Floats:

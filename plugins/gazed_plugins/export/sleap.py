@@ -46,7 +46,8 @@ class SleapExporter(PoseFiles):
             "node_names": list(points),
             "edge_names": [(points[start], points[end]) for start, end in edges.tolist()],
         }
-        with writing_hdf5(folder / f"{poses.stream}.analysis.h5") as raw, h5py.File(raw, "w") as file:
+        path = folder / f"{poses.stream}.analysis.h5"
+        with writing_hdf5(path, lambda: steps.advance(0)) as raw, h5py.File(raw, "w") as file:
             for name, array in arrays.items():
                 file.create_dataset(name, data=array, compression="gzip", compression_opts=1, shuffle=True)
             for name, text in texts.items():
