@@ -17,13 +17,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from movement.filtering import filter_by_confidence, savgol_filter
-from movement.io import load_bboxes, load_dataset
+from movement.io import load_bboxes, load_dataset, load_poses
 from movement.kinematics import compute_speed, compute_velocity
 from movement.validators.datasets import ValidPosesInputs
 
 from gazed_plugins.export.movement_layout import load_dataset as poses_of
 from gazed_plugins.export.poses import read_poses
 from gazed_plugins.export.run import export_recording
+from gazed_plugins.keypoints.reader import read
 from gazed_recorder.reader import Recording
 from gazed_recorder.testing_rich import make_rich_recording
 
@@ -51,6 +52,7 @@ def measure(folder: Path, work: Path) -> dict[str, dict[str, Any]]:
             **names(dataset),
             **times(dataset, Path(result.path) / "eye0.timestamps.csv", recording),
         }
+    results["nwb"] = nwb(folder, work)
     results["via"] = boxes(folder, work, wanted, recording)
     return results
 
@@ -107,6 +109,26 @@ def netcdf(folder: Path, work: Path) -> dict[str, Any]:
         "smooth": int(smooth.notnull().sum()),
         "saved_again": bool((saved.position == dataset.position).where(dataset.position.notnull(), True).all()),
         "dims_3d": dict(spatial.sizes),
+    }
+
+
+def nwb(folder: Path, work: Path) -> dict[str, Any]:
+    """Load the 2-D ellipses of the right eye, each at the time of its datum; and their times by gazed's own reader."""
+    result = export_recording(folder, "nwb", work / "nwb")
+    path = Path(result.path)
+    path = path if path.is_file() else next(path.glob("*.nwb"))
+    dataset = load_poses.from_nwb_file(path)
+    wanted = poses_of(folder, "eye0", method="2d", dims=DIMS)
+    since = wanted.time.values - wanted.time.values[0]
+    exact = read(path, "NWB", "PoseEstimation")["times"]
+    return {
+        "position": error(dataset.position.values, wanted.position.values),
+        "confidence": error(dataset.confidence.values, wanted.confidence.values),
+        **names(dataset),
+        "time_unit": dataset.time_unit,
+        "time_s": error(dataset.time.values, since),
+        "time_read_s": error(exact - exact[0], since),
+        "frames": len(since),
     }
 
 

@@ -67,7 +67,7 @@ def test_the_contract(name: str, args: dict[str, Any], rich: Path, tmp_path: Pat
         assert (written / f"{stream}.timestamps.csv").exists()
 
 
-@pytest.mark.skipif(find_spec("movement") is None, reason="needs gazed[movement]")
+@pytest.mark.skipif(find_spec("movement") is None or find_spec("ndx_pose") is None, reason="needs gazed[movement,nwb]")
 def test_what_movement_reads_back(tmp_path: Path) -> None:
     """The table of the formats. In a process of its own: movement writes into the home folder when it is imported."""
     home = tmp_path / "home"
@@ -88,6 +88,11 @@ def test_what_movement_reads_back(tmp_path: Path) -> None:
     assert native["keypoints"] == KEYPOINTS
     assert native["individuals"] == ["eye0"]
     assert native["time_unit"] == "seconds"
+    # movement makes a constant rate of the times of NWB; gazed's reader takes them as they are.
+    session = found.pop("nwb")
+    assert (session["position"], session["confidence"], session["time_read_s"]) == (0, 0, 0)
+    assert 1e-6 < session["time_s"] < 1e-3
+    assert session["keypoints"] == KEYPOINTS
     boxes = found.pop("via")
     assert max(boxes["position"], boxes["shape"], boxes["confidence"]) < 2e-5
     assert boxes["individuals"] == ["id_0"]
