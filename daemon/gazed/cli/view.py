@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,16 +97,19 @@ def _view_live(
     with reached(address, port) as remote:
         # Whatever else this machine has to do comes first: it may be the daemon's.
         os.nice(_PATIENT)
-        with LiveView(
-            remote,
-            f"live-{uuid.uuid4()}",
-            data_port,
-            save=save,
-            replace=force,
-            most_fps=images,
-            say=lambda text: click.echo(text, err=True),
-        ) as shown, WebViewer(web_port, live=shown.url) as page:
-            _tell({"url": page.url, "data": shown.url, "save": str(save) if save else None}, as_json)
+        with (
+            LiveView(
+                remote,
+                data_port,
+                save=save,
+                replace=force,
+                most_fps=images,
+                say=lambda text: click.echo(text, err=True),
+            ) as shown,
+            WebViewer(web_port, live=shown.url) as page,
+        ):
+            kept = str(save) if save else None
+            _tell({"url": page.url, "data": shown.url, "recording": shown.recording_id, "save": kept}, as_json)
             shown.run(stop.is_set)
         _tell_counts(shown, as_json)
 

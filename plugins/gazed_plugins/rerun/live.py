@@ -10,6 +10,7 @@ import contextlib
 import errno
 import socket
 import time
+import uuid
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -43,7 +44,6 @@ class LiveView:
 
     Args:
         remote: the daemon.
-        recording_id: what the recording is called.
         port: where viewers get it, on the loopback; 0 takes a free one.
         save: a file that it is kept in as well.
         replace: whether that file may be there already.
@@ -61,7 +61,6 @@ class LiveView:
     def __init__(
         self,
         remote: Remote,
-        recording_id: str,
         port: int,
         *,
         save: Path | None = None,
@@ -79,7 +78,9 @@ class LiveView:
         views = views_of(live_entities(streams, images=self._images is not None), window_s=_WINDOW_S)
         if save is not None:
             _make(save, replace)
-        self._recording = LiveRecording(recording_id, _free(port), views, save)
+        self.recording_id = f"live-{uuid.uuid4()}"
+        """What the recording is called; other programs may log into it."""
+        self._recording = LiveRecording(self.recording_id, _free(port), views, save)
         self.url = self._recording.url
         """Where viewers get it: ``rerun+http://127.0.0.1:…``."""
         self._styled = set[str]()

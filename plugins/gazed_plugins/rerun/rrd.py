@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from gazed_plugins.export.errors import ExportError
+from gazed_plugins.extras import install_command
 from gazed_plugins.rerun import rrd_format as form
 from gazed_plugins.rerun.calls import APPLICATION, Chunk, write_chunks
 
@@ -101,7 +102,7 @@ class _Joining(threading.Thread):
         if isinstance(self._error, IndexError | KeyError | TypeError | ValueError | struct.error | pa.ArrowInvalid):
             raise ExportError(
                 f"the installed rerun-sdk writes files of another form: {self._error!r}",
-                hint="pip install 'gazed[rerun]'",
+                hint=install_command("rerun"),
             ) from self._error
         if self._error is not None:
             raise self._error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
@@ -11,11 +10,12 @@ import tempfile
 import time
 import urllib.request
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 
 from gazed_plugins.errors import PluginError
 from gazed_plugins.export.errors import MissingExtra
+from gazed_plugins.extras import install_command
+from gazed_plugins.rerun.program import free_port, rerun_program, silent_environment
 
 __all__ = ["FILES", "viewer_files"]
 
@@ -37,7 +37,7 @@ def viewer_files() -> Path:
     try:
         installed = version("rerun-sdk")
     except PackageNotFoundError:
-        raise MissingExtra("rerun-sdk is not installed", hint="pip install 'gazed[rerun]'") from None
+        raise MissingExtra("rerun-sdk is not installed", hint=install_command("rerun")) from None
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gazed"
     folder = base / f"rerun-viewer-{installed}"
     if not folder.is_dir():
@@ -58,17 +58,12 @@ def viewer_files() -> Path:
 
 
 def _take_out(folder: Path) -> None:
-    spec = find_spec("rerun_cli")
-    if spec is None or spec.origin is None:
-        raise MissingExtra("rerun-sdk comes without its program", hint="pip install 'gazed[rerun]'")
-    # Not the script of the same name: whoever ends that one leaves the program behind.
-    program = Path(spec.origin).parent / "rerun"
-    pages, data = _free_port(), _free_port()
-    command = [str(program), "--serve-web", "--bind", "127.0.0.1"]
+    pages, data = free_port(), free_port()
+    command = [str(rerun_program()), "--serve-web", "--bind", "127.0.0.1"]
     command += ["--port", str(data), "--web-viewer-port", str(pages)]
     with (folder / "log").open("wb") as log:
         served = subprocess.Popen(
-            command, env=_silent_home(folder / "home"), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            command, env=silent_environment(folder / "home"), stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
         try:
             _await(served, pages, folder / "log")
@@ -79,16 +74,6 @@ def _take_out(folder: Path) -> None:
         finally:
             served.terminate()
             served.wait()
-
-
-def _silent_home(home: Path) -> dict[str, str]:
-    """Return an environment in which the program tells nobody that it was used: a home where this is settled."""
-    settings = home / "rerun" / "analytics.json"
-    settings.parent.mkdir(parents=True)
-    told = {"analytics_enabled": False, "analytics_id": "0" * 32, "metadata": {}}
-    told |= {"config_file_path": str(settings), "data_dir_path": str(home / "data")}
-    settings.write_text(json.dumps(told))
-    return {"PATH": os.defpath, "HOME": str(home), "XDG_CONFIG_HOME": str(home)}
 
 
 def _await(served: subprocess.Popen[bytes], port: int, log: Path) -> None:
@@ -103,10 +88,3 @@ def _await(served: subprocess.Popen[bytes], port: int, log: Path) -> None:
             said = log.read_text(errors="replace")[-500:].strip()
             raise PluginError(f"rerun's program does not hand out its viewer: {said}") from error
         return
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
