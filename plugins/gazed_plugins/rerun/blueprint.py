@@ -82,7 +82,7 @@ def blueprint_chunks(blueprint: rrb.Blueprint) -> Iterator[Chunk]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "views.rbl"
         blueprint.save(APPLICATION, path)
-        chunks = read_chunks(path, blueprint=True).stream().to_chunks()
+        chunks = read_chunks(path, blueprint=True)
     for chunk in sorted(chunks, key=lambda each: each.entity_path):
         batch = chunk.to_record_batch()
         yield from Chunk.from_record_batch(batch.drop_columns(["log_time"]))

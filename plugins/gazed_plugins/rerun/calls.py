@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import rerun as rr
 from numpy.typing import ArrayLike, NDArray
-from rerun.chunk import Chunk, ChunkStore, LazyChunkStream, RrdReader
+from rerun.chunk import Chunk, LazyChunkStream, RrdReader
 from rerun.error_utils import catch_and_log_exceptions
 
 from gazed_plugins.export.errors import ExportError
@@ -246,11 +246,12 @@ def read_ids(path: Path) -> tuple[str, str]:
     return entry.application_id, entry.recording_id
 
 
-def read_chunks(path: Path, *, blueprint: bool = False) -> ChunkStore:
-    """Return the chunks of the recording in a file, or of its blueprint."""
+def read_chunks(path: Path, *, blueprint: bool = False) -> list[Chunk]:
+    """Return the chunks of the recording in a file, or of its blueprint, as they were written."""
     reader = RrdReader(path)
     (entry,) = reader.blueprints() if blueprint else reader.recordings()
-    return reader.stream(store=entry).collect()
+    chunks: list[Chunk] = reader.stream(store=entry).to_chunks()
+    return chunks
 
 
 class LiveRecording:
