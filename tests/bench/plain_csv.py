@@ -1,4 +1,4 @@
-"""Pupil Player's two tables the plain way: all datums in memory as maps, one row after the other through csv.writer.
+"""Pupil Player's two tables the plain way: a log in memory, one datum after the other as a map for csv.DictWriter.
 
 It is what ``bench_export_csv.py`` measures against, and what a test compares bytes with.
 """
@@ -6,8 +6,6 @@ It is what ``bench_export_csv.py`` measures against, and what a test compares by
 from __future__ import annotations
 
 import csv
-import operator
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +29,17 @@ GAZE = (
 NO_POINT = [None] * 3
 
 
-def read_log(folder: Path, name: str) -> list[dict[str, Any]]:
-    """Return the datums of a log, in the order of time."""
+def read_log(folder: Path, name: str) -> tuple[Any, list[bytes]]:
+    """Return the timestamps of a log, (n,), and its packed datums, both in the order of time."""
     with (folder / f"{name}.pldata").open("rb") as file:
-        unpacker = msgpack.Unpacker(file, strict_map_key=False)
-        datums = [msgpack.unpackb(payload, strict_map_key=False) for _, payload in unpacker]
-    return sorted(datums, key=operator.itemgetter("timestamp"))
+        packed = [payload for _, payload in msgpack.Unpacker(file, use_list=False)]
+    times = np.load(folder / f"{name}_timestamps.npy")
+    order = np.argsort(times, kind="stable").tolist()
+    return times[order], [packed[number] for number in order]
 
 
-def nearest(datums: Sequence[dict[str, Any]], frames: Any) -> list[int]:
+def nearest(times: Any, frames: Any) -> list[int]:
     """Return the world frame of each datum."""
-    times = np.array([datum["timestamp"] for datum in datums])
     after = np.clip(np.searchsorted(frames, times), 1, len(frames) - 1)
     return (after - (times - frames[after - 1] < frames[after] - times)).tolist()
 
@@ -85,9 +83,10 @@ def gaze_row(datum: dict[str, Any], index: int) -> list[Any]:
 def write_tables(folder: Path, target: Path, frames: Any) -> None:
     """Write ``pupil_positions.csv`` and ``gaze_positions.csv``; ``frames`` (n,) are the times of world frames, s."""
     for name, header, row_of in (("pupil", PUPIL, pupil_row), ("gaze", GAZE, gaze_row)):
-        datums = read_log(folder, name)
+        times, packed = read_log(folder, name)
         with (target / f"{name}_positions.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(header)
-            for datum, index in zip(datums, nearest(datums, frames), strict=True):
-                writer.writerow(row_of(datum, index))
+            writer = csv.DictWriter(file, header)
+            writer.writeheader()
+            for payload, index in zip(packed, nearest(times, frames), strict=True):
+                row = row_of(msgpack.unpackb(payload, use_list=False, strict_map_key=False), index)
+                writer.writerow(dict(zip(header, row, strict=True)))
