@@ -21,8 +21,8 @@ from movement.io import load_bboxes, load_dataset, load_poses
 from movement.kinematics import compute_speed, compute_velocity
 from movement.validators.datasets import ValidPosesInputs
 
-from gazed_plugins.export.movement_layout import load_dataset as poses_of
-from gazed_plugins.export.poses import read_poses
+from gazed_plugins.export.poses.layout import load_dataset as poses_of
+from gazed_plugins.export.poses.streams import read_poses
 from gazed_plugins.export.run import export_recording
 from gazed_plugins.keypoints.reader import read
 from gazed_recorder.reader import Recording

@@ -24,9 +24,9 @@ pytest.importorskip("pyarrow")
 import pandas as pd
 
 from gazed_plugins.errors import PluginArgument
-from gazed_plugins.export.bids import BidsExporter
-from gazed_plugins.export.bids_columns import InFrames
-from gazed_plugins.export.bids_dataset import complete_dataset
+from gazed_plugins.export.bids.columns import InFrames
+from gazed_plugins.export.bids.dataset import complete_dataset
+from gazed_plugins.export.bids.exporter import BidsExporter
 from gazed_plugins.export.errors import ExportError, NothingToExport
 from gazed_plugins.export.run import export_recording
 from gazed_plugins.export.testing import check_exporter

@@ -21,9 +21,9 @@ import xarray as xr
 from gazed_plugins.errors import PluginArgument
 from gazed_plugins.export.errors import NothingToExport
 from gazed_plugins.export.hdf5 import writing_hdf5
-from gazed_plugins.export.movement_layout import load_dataset
-from gazed_plugins.export.netcdf import NetcdfExporter
-from gazed_plugins.export.poses import ellipse_points
+from gazed_plugins.export.poses.layout import load_dataset
+from gazed_plugins.export.poses.netcdf import NetcdfExporter
+from gazed_plugins.export.poses.streams import ellipse_points
 from gazed_plugins.export.run import export_recording
 from gazed_plugins.export.testing import check_exporter
 from gazed_plugins.offline_data import write_log

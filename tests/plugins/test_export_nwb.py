@@ -25,9 +25,9 @@ import pynwb
 from gazed_bus.intrinsics import pack_intrinsics
 from gazed_plugins.errors import PluginArgument
 from gazed_plugins.export.errors import NothingToExport
-from gazed_plugins.export.nwb import NwbExporter
+from gazed_plugins.export.nwb.exporter import NwbExporter
 from gazed_plugins.export.origins import eyes_of_gaze
-from gazed_plugins.export.poses import ellipse_points
+from gazed_plugins.export.poses.streams import ellipse_points
 from gazed_plugins.export.testing import check_exporter
 from gazed_plugins.offline_data import write_log
 from gazed_recorder.reader import Recording

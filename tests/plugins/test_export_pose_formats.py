@@ -25,14 +25,14 @@ import h5py
 import pandas as pd
 
 from gazed_plugins.errors import PluginArgument
-from gazed_plugins.export.deeplabcut import DeepLabCutExporter
 from gazed_plugins.export.errors import NothingToExport
 from gazed_plugins.export.exporter import find_exporter
-from gazed_plugins.export.poses import Poses, read_poses
+from gazed_plugins.export.poses.deeplabcut import DeepLabCutExporter
+from gazed_plugins.export.poses.streams import Poses, read_poses
+from gazed_plugins.export.poses.via import ViaExporter
 from gazed_plugins.export.run import export_recording
 from gazed_plugins.export.steps import Steps
 from gazed_plugins.export.testing import check_exporter
-from gazed_plugins.export.via import ViaExporter
 from gazed_recorder.reader import Recording
 from gazed_recorder.testing import make_recording
 from gazed_recorder.testing_rich import make_rich_recording
@@ -220,8 +220,8 @@ def test_without_a_video_rows_are_datums(tmp_path: Path) -> None:
 
 @given(st.floats(1, 100), st.floats(1, 4), st.floats(-180, 180), st.floats(-200, 200), st.floats(-200, 200))
 def test_the_box_is_the_smallest_around_the_ellipse(minor: float, ratio: float, angle: float, x: float, y: float):
-    from gazed_plugins.export.poses import PUPIL_2D
-    from gazed_plugins.export.via import boxes
+    from gazed_plugins.export.poses.streams import PUPIL_2D
+    from gazed_plugins.export.poses.via import boxes
 
     given_values = {
         "ellipse_center_x": x, "ellipse_center_y": y, "ellipse_axis_a": minor, "ellipse_axis_b": minor * ratio,

@@ -89,7 +89,7 @@ def test_jpegs_stay_what_they_are(folder: Path, tmp_path: Path) -> None:
     assert Manifest.load(made.path).events[0]["unix_time"] == "unknown"
     # And it is a recording like any other: pupils can be exported.
     pytest.importorskip("xarray")
-    from gazed_plugins.export.movement_layout import load_dataset
+    from gazed_plugins.export.poses.layout import load_dataset
 
     assert load_dataset(made, "eye0").sizes["time"] == 60
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gazed_plugins.arguments import shown
 from gazed_plugins.errors import PluginArgument
 from gazed_plugins.export.errors import AlreadyThere
-from gazed_plugins.export.poses import nearest_rows
+from gazed_plugins.export.poses.streams import nearest_rows
 from gazed_plugins.keypoints.ellipse import Datum, pupils
 from gazed_plugins.keypoints.errors import FramesDiffer, ImportFailed, NotKeypoints
 from gazed_plugins.keypoints.load import load_tracks

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gazed_plugins.export.nwb_series import EmptySeries
+from gazed_plugins.export.nwb.series import EmptySeries
 from gazed_plugins.export.origins import EYES, Series, eyes_of_gaze
-from gazed_plugins.export.poses import ellipse_points
+from gazed_plugins.export.poses.streams import ellipse_points
 from gazed_recorder.reader import PlayerInfo
 from gazed_recorder.reading.table import Table
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gazed_plugins.export.deeplabcut import SCORER
-from gazed_plugins.export.pose_files import PoseFiles, write_tracking_csv
-from gazed_plugins.export.poses import Poses
+from gazed_plugins.export.poses.deeplabcut import SCORER
+from gazed_plugins.export.poses.files import PoseFiles, write_tracking_csv
+from gazed_plugins.export.poses.streams import Poses
 from gazed_plugins.export.steps import Steps
 
 __all__ = ["LightningPoseExporter"]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from gazed_plugins.arguments import refuse_unknown
 from gazed_plugins.export.csv_text import Numbers, Texts, Whole, csv_text, row_text
 from gazed_plugins.export.errors import NothingToExport
-from gazed_plugins.export.movement_layout import read_choice, unix_ns
-from gazed_plugins.export.poses import Method, Poses, datums_of, read_poses
+from gazed_plugins.export.poses.layout import read_choice, unix_ns
+from gazed_plugins.export.poses.streams import Method, Poses, datums_of, read_poses
 from gazed_plugins.export.steps import Steps
 from gazed_plugins.offline_data import Progress
 from gazed_recorder.reader import Recording

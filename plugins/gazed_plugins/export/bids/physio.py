@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gazed_plugins.export.bids_columns import (
+from gazed_plugins.export.bids.columns import (
     EYE_SOURCES,
     GAZE_SOURCES,
     BidsColumn,
@@ -17,8 +17,8 @@ from gazed_plugins.export.bids_columns import (
     eye_columns,
     gaze_columns,
 )
-from gazed_plugins.export.bids_files import PackedTsv, json_bytes
-from gazed_plugins.export.bids_sidecars import sidecar_of
+from gazed_plugins.export.bids.files import PackedTsv, json_bytes
+from gazed_plugins.export.bids.sidecars import sidecar_of
 from gazed_plugins.export.origins import Series, split
 from gazed_plugins.export.session import world_size
 from gazed_plugins.export.steps import Steps

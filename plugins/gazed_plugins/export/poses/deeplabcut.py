@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 
 from gazed_plugins.export.hdf5 import writing_hdf5
-from gazed_plugins.export.movement_layout import read_choice
-from gazed_plugins.export.pose_files import PoseFiles, blocks, write_tracking_csv
-from gazed_plugins.export.poses import Poses
+from gazed_plugins.export.poses.files import PoseFiles, blocks, write_tracking_csv
+from gazed_plugins.export.poses.layout import read_choice
+from gazed_plugins.export.poses.streams import Poses
 from gazed_plugins.export.steps import Steps
 
 __all__ = ["SCORER", "DeepLabCutExporter"]

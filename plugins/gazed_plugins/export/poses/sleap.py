@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from gazed_plugins.export.hdf5 import writing_hdf5
-from gazed_plugins.export.pose_files import PoseFiles
-from gazed_plugins.export.poses import Poses
+from gazed_plugins.export.poses.files import PoseFiles
+from gazed_plugins.export.poses.streams import Poses
 from gazed_plugins.export.steps import Steps
 
 __all__ = ["SleapExporter"]

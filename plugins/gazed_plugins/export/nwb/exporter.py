@@ -99,11 +99,11 @@ class NwbExporter:
     def _write(
         self, recording: Recording, path: Path, found: Mapping[str, Series], streams: list[str], steps: Steps
     ) -> None:
-        from gazed_plugins.export.nwb_events import add_events
-        from gazed_plugins.export.nwb_file import uuid_of, written_nwb
-        from gazed_plugins.export.nwb_series import EmptySeries
-        from gazed_plugins.export.nwb_session import add_camera, add_video, new_file, zero_of
-        from gazed_plugins.export.nwb_tracking import COLUMNS, add_ellipses, add_series
+        from gazed_plugins.export.nwb.events import add_events
+        from gazed_plugins.export.nwb.file import uuid_of, written_nwb
+        from gazed_plugins.export.nwb.series import EmptySeries
+        from gazed_plugins.export.nwb.session import add_camera, add_video, new_file, zero_of
+        from gazed_plugins.export.nwb.tracking import COLUMNS, add_ellipses, add_series
 
         firsts = [float(recording.timestamps(stream)[0]) for stream in streams]
         ids, zero = uuid_of(recording), zero_of(recording, [*firsts, *(each.first for each in found.values())])

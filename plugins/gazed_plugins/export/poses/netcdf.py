@@ -9,8 +9,8 @@ from typing import Any, cast
 from gazed_plugins.arguments import read_number, refuse_unknown
 from gazed_plugins.export.errors import NothingToExport
 from gazed_plugins.export.hdf5 import writing_hdf5
-from gazed_plugins.export.movement_layout import Dims, read_choice, to_dataset
-from gazed_plugins.export.poses import Method, Poses, datums_of, read_poses
+from gazed_plugins.export.poses.layout import Dims, read_choice, to_dataset
+from gazed_plugins.export.poses.streams import Method, Poses, datums_of, read_poses
 from gazed_plugins.export.steps import Steps
 from gazed_plugins.offline_data import Progress
 from gazed_recorder.reader import Recording

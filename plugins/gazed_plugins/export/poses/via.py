@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gazed_plugins.export.pose_files import ROWS, PoseFiles
-from gazed_plugins.export.poses import Poses
+from gazed_plugins.export.poses.files import ROWS, PoseFiles
+from gazed_plugins.export.poses.streams import Poses
 from gazed_plugins.export.steps import Steps
 
 __all__ = ["ViaExporter", "boxes"]

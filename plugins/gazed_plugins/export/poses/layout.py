@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gazed_plugins.arguments import shown
 from gazed_plugins.errors import PluginArgument
 from gazed_plugins.export.errors import NothingToExport
-from gazed_plugins.export.poses import Method, Poses, read_poses
+from gazed_plugins.export.poses.streams import Method, Poses, read_poses
 from gazed_recorder.errors import UnknownUnixTime
 from gazed_recorder.reader import Recording
 

@@ -7,7 +7,7 @@ import uuid
 from importlib.metadata import version
 from pathlib import Path
 
-from gazed_plugins.export.bids_files import MISSING, json_bytes, tsv_bytes
+from gazed_plugins.export.bids.files import MISSING, json_bytes, tsv_bytes
 from gazed_plugins.export.errors import ExportError
 
 __all__ = ["BIDS_VERSION", "complete_dataset"]

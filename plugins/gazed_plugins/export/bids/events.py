@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gazed_plugins.export.bids_files import PackedTsv, cell, json_bytes, tsv_bytes
+from gazed_plugins.export.bids.files import PackedTsv, cell, json_bytes, tsv_bytes
 from gazed_plugins.export.events import annotation_events, blink_events, fixation_events, free_name
 from gazed_recorder.reader import Recording
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gazed_plugins.export.bids_columns import BidsColumn
+from gazed_plugins.export.bids.columns import BidsColumn
 from gazed_plugins.export.events import clean_text
 from gazed_plugins.export.origins import Series
 from gazed_plugins.export.session import unix_time

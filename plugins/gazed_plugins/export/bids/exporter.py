@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 
 from gazed_plugins.arguments import refuse_unknown, shown
 from gazed_plugins.errors import PluginArgument
-from gazed_plugins.export.bids_dataset import complete_dataset
-from gazed_plugins.export.bids_events import write_eye_events, write_task_events
-from gazed_plugins.export.bids_files import tsv_bytes
-from gazed_plugins.export.bids_physio import tables_of, write_tables
+from gazed_plugins.export.bids.dataset import complete_dataset
+from gazed_plugins.export.bids.events import write_eye_events, write_task_events
+from gazed_plugins.export.bids.files import tsv_bytes
+from gazed_plugins.export.bids.physio import tables_of, write_tables
 from gazed_plugins.export.errors import NothingToExport
 from gazed_plugins.export.origins import survey
 from gazed_plugins.export.session import start_of, wall_clock
