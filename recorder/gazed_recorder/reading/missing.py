@@ -43,8 +43,8 @@ def missing_of_folder(folder: FolderFiles, manifest: Manifest | None) -> Iterato
 
 def missing_of_tracks(folder: FolderFiles, tracks: Mapping[str, Sequence[str]], whole: bool) -> Iterator[str]:
     """Tell what is amiss with video and sound; that of a recording that is not ``whole`` yet grows."""
-    for names in tracks.values():
-        for name in names:
+    for stream in sorted(tracks, key=lambda each: (each != "world", each)):
+        for name in tracks[stream]:
             stamps = stamps_of(name)
             if folder.file(stamps) is None:
                 yield f"{name} has no {stamps}, or nothing is in that: it is left out"
