@@ -246,7 +246,7 @@ def read_ids(path: Path) -> tuple[str, str]:
     return entry.application_id, entry.recording_id
 
 
-def read_chunks(path: Path, *, blueprint: bool = False) -> list[Chunk]:
+def read_chunks(path: str | Path, *, blueprint: bool = False) -> list[Chunk]:
     """Return the chunks of the recording in a file, or of its blueprint, as they were written."""
     reader = RrdReader(path)
     (entry,) = reader.blueprints() if blueprint else reader.recordings()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
-from itertools import groupby
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import av
 import av.error
+import cv2
 import numpy as np
 from av.bitstream import BitStreamFilterContext
 from numpy.typing import NDArray
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from gazed_plugins.rerun import calls
 from gazed_plugins.rerun.calls import Chunk, Columns, Times
 from gazed_plugins.rerun.entities import image_entity
-from gazed_recorder.encoder import Encoder
 from gazed_recorder.errors import DamagedFile
 from gazed_recorder.reading.video import Video
 
@@ -28,7 +27,7 @@ When = Callable[[NDArray[np.float64]], Times]
 """From Pupil time in s to the places on all timelines."""
 _CHUNK_BYTES = 2_000_000
 _CHUNK_FRAMES = 256
-_ANY_RATE = 30.0  # JPEGs do not depend on it
+_FINE = (cv2.IMWRITE_JPEG_QUALITY, 95)
 
 
 def video_chunks(videos: Iterable[Video], when: When) -> Iterator[Chunk]:
@@ -96,14 +95,9 @@ def _packets(video: Video) -> Iterator[tuple[bytes, bool]]:
 
 
 def _jpegs(video: Video) -> Iterator[bytes]:
-    if video.codec == "mjpeg":
-        for frame in video:
-            yield frame.jpeg
-        return
-    for size, frames in groupby(video, lambda frame: frame.bgr.shape[:2]):
-        with closing(Encoder("jpeg", size[1], size[0], _ANY_RATE, "bgr")) as encoder:
-            for frame in frames:
-                yield bytes(encoder.encode(frame.bgr.tobytes())[0])
+    recorded = video.codec == "mjpeg"
+    for frame in video:
+        yield frame.jpeg if recorded else cv2.imencode(".jpg", frame.bgr, _FINE)[1].tobytes()
 
 
 @contextmanager
