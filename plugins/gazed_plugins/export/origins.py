@@ -13,7 +13,7 @@ from gazed_plugins.export.steps import Steps
 from gazed_recorder.reader import Recording
 from gazed_recorder.reading.table import Table
 
-__all__ = ["EYES", "ORIGIN_COLUMNS", "SIDES", "Series", "eyes_of_gaze", "split", "survey"]
+__all__ = ["EYES", "ORIGIN_COLUMNS", "SIDES", "Series", "are_solid", "eyes_of_gaze", "split", "survey"]
 
 SIDES = {0: "right", 1: "left"}
 """The side of an eye, as the wearer sees it, by its number."""
@@ -84,7 +84,7 @@ def split(log: str, table: Table) -> Iterator[tuple[Series, Bools]]:
     """
     texts = table["method"] if log == "pupil" else table["topic"]
     if log == "pupil":
-        eyes, solid = _eyes(table), _are_solid(table)
+        eyes, solid = _eyes(table), are_solid(table)
     else:
         eyes, solid = np.full(len(table), _GAZE), _is_gaze_solid(table)
     known = (eyes >= (0 if log == "pupil" else _GAZE)) & np.isfinite(table["timestamp"])
@@ -93,6 +93,15 @@ def split(log: str, table: Table) -> Iterator[tuple[Series, Bools]]:
         rows = known & (eyes == eye) & (solid == is_solid)
         text = texts[rows][0] or table["topic"][rows][0] or ""
         yield Series("pupil" if log == "pupil" else "gaze", eye, is_solid, method=text), rows
+
+
+def are_solid(pupils: Table) -> Bools:
+    """Tell which pupils are 3-D, by ``topic`` and ``method``: before Pupil Capture 2.0 the topic does not say it."""
+    known: dict[tuple[str | None, str | None], bool] = {}
+    pairs = list(zip(pupils["method"].tolist(), pupils["topic"].tolist(), strict=True))
+    for method, topic in set(pairs):
+        known[method, topic] = "3d" in (topic if topic and topic.endswith((".2d", ".3d")) else method or "")
+    return np.fromiter((known[pair] for pair in pairs), np.bool_, len(pairs))
 
 
 def eyes_of_gaze(gaze: Table) -> NDArray[np.uint8]:
@@ -115,14 +124,6 @@ def _eyes(pupils: Table) -> NDArray[np.int64]:
         number = _part(pupils["topic"][row], 1)
         eyes[row] = int(number) if len(number) == 1 and number.isdecimal() else -1
     return eyes
-
-
-def _are_solid(pupils: Table) -> Bools:
-    known: dict[tuple[str | None, str | None], bool] = {}
-    pairs = list(zip(pupils["method"].tolist(), pupils["topic"].tolist(), strict=True))
-    for method, topic in set(pairs):
-        known[method, topic] = "3d" in (topic if topic and topic.endswith((".2d", ".3d")) else method or "")
-    return np.fromiter((known[pair] for pair in pairs), np.bool_, len(pairs))
 
 
 def _is_gaze_solid(gaze: Table) -> Bools:

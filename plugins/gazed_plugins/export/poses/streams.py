@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gazed_plugins.export.origins import are_solid
 from gazed_recorder.reader import Recording
 from gazed_recorder.reading.table import Table
 
@@ -235,7 +236,7 @@ def _read_pupils(
     columns = ("timestamp", "confidence", *dict.fromkeys(wanted))
     found: dict[int, _Eye] = {}
     for table in recording.batches("pupil", columns=("eye_id", "topic", "method", *columns)):
-        is_3d = _is_3d(table)
+        is_3d = are_solid(table)
         for eye in np.unique(table["eye_id"]).tolist():
             if 0 <= eye <= 9:
                 of_eye = table["eye_id"] == eye
@@ -280,21 +281,6 @@ class _Eye:
         pieces = [{name: piece[name] for name in piece.columns} for piece in self.pieces]
         self.pieces.clear()
         return {name: np.concatenate([piece.pop(name) for piece in pieces]) for name in tuple(pieces[0])}
-
-
-def _is_3d(table: Table) -> NDArray[np.bool_]:
-    """Tell which rows are of a 3-D engine; before Pupil Capture 2.0 the topic did not say it, but the method does."""
-    known: dict[tuple[Any, Any], bool] = {}
-    pairs = zip(table["topic"].tolist(), table["method"].tolist(), strict=True)
-    return np.fromiter(
-        (known[pair] if pair in known else known.setdefault(pair, _says_3d(*pair)) for pair in pairs), bool, len(table)
-    )
-
-
-def _says_3d(topic: Any, method: Any) -> bool:
-    if str(topic).endswith((".2d", ".3d")):
-        return str(topic).endswith(".3d")
-    return str(method).startswith(("3d", "pye3d"))
 
 
 def _read_gaze(recording: Recording, flat: bool, read: Callable[[int], None]) -> Iterator[Poses]:
