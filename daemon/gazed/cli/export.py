@@ -45,6 +45,7 @@ _SIGTERM = 143
 @click.option("--force", is_flag=True, help="Replace earlier exports; each stays until the new one is whole.")
 @click.option("--resume", is_flag=True, help="Leave what was exported earlier with the same options as it is.")
 @click.option("--offline", is_flag=True, help="Take pupils, gaze and fixations that were computed after the recording.")
+@click.option("--mapping", metavar="NAME", help="The same, with the one of several gaze mappings that is called so.")
 @click.option("--workers", type=click.IntRange(1, 1024), default=1, show_default=True, help="Recordings at a time.")
 @click.option("--scheduler", metavar="ADDRESS", default="", help="Let the workers of this dask scheduler do it.")
 @click.option("--layout", help="csv: which columns and files.")
@@ -62,6 +63,7 @@ def export(
     as_json: bool,
     workers: int,
     scheduler: str,
+    mapping: str | None,
     **options: Any,
 ) -> None:
     """Export recordings to another format.
@@ -79,6 +81,7 @@ def export(
         raise click.UsageError("--to FORMAT is missing; --formats lists the formats")
     if not folders:
         raise click.UsageError("name at least one recording, or folder with recordings")
+    options["offline"] = mapping or options["offline"]
     named = {name: options.pop(name) for name in ("layout", "subject", "session", "task")}
     args = _settings(settings) | {name: value for name, value in named.items() if value is not None}
     # Unwound as on Ctrl-C, so that nothing half-done stays.

@@ -57,7 +57,7 @@ def export_many(
     output: str | Path | None = None,
     *,
     args: Mapping[str, Any] | None = None,
-    offline: bool = False,
+    offline: bool | str = False,
     force: bool = False,
     resume: bool = False,
     workers: int = 1,

@@ -41,7 +41,7 @@ class Receipt(msgspec.Struct, frozen=True):
     """The recording, wherever its folder lies."""
     format: str
     args: dict[str, Any]
-    offline: bool
+    offline: bool | str
 
 
 def is_recording(folder: Path) -> bool:

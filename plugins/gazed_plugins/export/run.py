@@ -30,8 +30,9 @@ class ExportJob(msgspec.Struct, frozen=True):
     """The folder that exports go into; if empty, that is ``exports`` of each recording."""
     args: dict[str, Any] = {}
     """What the format is told."""
-    offline: bool = False
-    """Whether pupils, gaze and fixations that were computed afterwards are taken in the place of those recorded."""
+    offline: bool | str = False
+    """Whether pupils, gaze and fixations that were computed afterwards are taken in the place of those recorded; or
+    which of several gaze mappings."""
     force: bool = False
     """Whether earlier exports are replaced."""
     resume: bool = False
@@ -54,7 +55,7 @@ def export_recording(
     output: str | Path | None = None,
     *,
     args: Mapping[str, Any] | None = None,
-    offline: bool = False,
+    offline: bool | str = False,
     force: bool = False,
     resume: bool = False,
     progress: Progress | None = None,
@@ -66,7 +67,8 @@ def export_recording(
         to: the format, one of ``format_names()``.
         output: the folder that the export goes into; ``exports`` of the recording if not given.
         args: what the format can be told.
-        offline: take pupils, gaze and fixations that were computed afterwards in the place of those recorded.
+        offline: take pupils, gaze and fixations that were computed afterwards in the place of those recorded; the name
+            of a gaze mapping chooses among several.
         force: replace an earlier export; it stays until the new one is whole.
         resume: leave an earlier export of the same recording with the same arguments as it is.
         progress: called now and then with what is done and what there is to do.
@@ -74,6 +76,7 @@ def export_recording(
     Raises:
         UnknownFormat, MissingExtra, PluginArgument: the format, or what it is told, is not possible.
         NotARecording, DamagedFile: the recording cannot be read.
+        UnknownMapping: there is no gaze mapping of that name, or several and no name was given.
         NothingToExport: it has nothing that the format could hold.
         AlreadyThere: there is an earlier export.
         UnsafeOutput: the output folder lies where recorded files are.
