@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from gazed_recorder.errors import DamagedFile
 from gazed_recorder.reader import Recording
-from gazed_recorder.reading.pickled import is_pickle, repack_pickle
+from gazed_recorder.reading.pickled import is_pickle, repack_lists, repack_pickle
 from gazed_recorder.testing_classic import make_classic_recording
 from gazed_recorder.testing_pickle import python2_pickle
 
@@ -101,6 +101,19 @@ def test_a_map_in_two_places_is_written_out_in_both() -> None:
     pupil = {"id": 0, "timestamp": 1.0}
     content = {"pupil_positions": [pupil], "gaze_positions": [{"base": [pupil]}, {"base": [pupil]}]}
     assert unpacked(python2_pickle(content)) == content
+
+
+def test_lists_of_datums_are_told_one_by_one() -> None:
+    datums = [{"timestamp": float(number), "x": (number, 0.5)} for number in range(2500)]
+    content = {"pupil_positions": datums, "again": datums, "tuple": (1, 2), "none": []}
+    for pickled in (python2_pickle(content), pickle.dumps(content, 4), pickle.dumps(content, 0)):
+        lists = repack_lists(pickled, "pupil_data")
+        assert [msgpack.unpackb(each) for each in lists["pupil_positions"]] == plain(datums)
+        assert lists["again"] == lists["pupil_positions"]
+        assert [lists["tuple"], lists["none"]] == [[b"\x01", b"\x02"], []]
+    for other in ([1], {"pupil_positions": 1}, {"pupil_positions": {"a": 1}}, "text"):
+        with pytest.raises(DamagedFile, match="wanted a map of lists"):
+            repack_lists(python2_pickle(other), "pupil_data")
 
 
 class Calls:

@@ -11,18 +11,18 @@ Source of the format: the documentation of Python's ``pickletools``.
 
 from __future__ import annotations
 
-import codecs
 import io
 import re
 import struct
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import msgpack
 import numpy as np
 
 from gazed_recorder.errors import DamagedFile
 from gazed_recorder.reading.pickled_numpy import NAMES, Dtype, Name, array_of, is_dtype
+from gazed_recorder.reading.pickled_values import FALSE, TRUE, PickleValues
 
 __all__ = ["is_pickle", "repack_lists", "repack_pickle"]
 
@@ -30,14 +30,11 @@ __all__ = ["is_pickle", "repack_lists", "repack_pickle"]
 _ROOM, _EXPANSION = 1 << 26, 64
 _MOST_VALUES = 1 << 18
 _ROOM_IN_MEMO, _BYTES_PER_MEMO = 10_000, 4
-_LONGEST_LINE = 1 << 16
-_LONGEST_INT = 9
 _STEPS_AT_ONCE = 4096
-_DOUBLE, _GET, _LONG_GET, _MARK, _STOP = 0x47, 0x68, 0x6A, 0x28, 0x2E
+_DOUBLE, _MARK, _GET, _LONG_GET, _LONG_PUT, _STOP = 0x47, 0x28, 0x68, 0x6A, 0x72, 0x2E
 _KNOWN_KEYS = 1024
 _HEADS = [[bytes([first + count]) for count in range(16)] for first in (0x90, 0x80)]
-_EMPTY_LIST, _NONE, _TRUE, _FALSE = b"\x90", b"\xc0", b"\xc3", b"\xc2"
-
+_EMPTY_LIST, _NONE = b"\x90", b"\xc0"
 
 # Bytes are a packed value; a tuple has among its values what is none.
 _Value = Any
@@ -92,15 +89,14 @@ def repack_lists(pickled: bytes, name: object) -> dict[str, list[bytes]]:
     lists: dict[str, list[bytes]] = {}
     for key, value in zip(found.items[::2], found.items[1::2], strict=True):
         whole = isinstance(value, _Growing) and value.packed is None
-        lists[str(msgpack.unpackb(key))] = value.items if whole else _split(machine.packed(value), name)
+        # The same list may stand under two keys.
+        lists[str(msgpack.unpackb(key))] = [*value.items] if whole else _split(machine.packed(value), name)
     return lists
 
 
-class _Machine:
+class _Machine(PickleValues):
     def __init__(self, pickled: bytes, name: object) -> None:
-        self._data = pickled
-        self._name = name
-        self._at = 0
+        super().__init__(pickled, name)
         self._stack: list[_Value] = []
         self._marks: list[int] = []
         self._memo: dict[int, _Value] = {}
@@ -109,7 +105,6 @@ class _Machine:
         self._most_memo = _ROOM_IN_MEMO + len(pickled) // _BYTES_PER_MEMO
         self._left = _ROOM + _EXPANSION * len(pickled)
         self._packer = msgpack.Packer()
-        self._pack: Callable[[Any], bytes] = self._packer.pack
         self._keys: set[bytes] = set()
         self._steps: list[Callable[[], None] | None] = [None] * 256
         for code, step in self._opcodes().items():
@@ -120,18 +115,19 @@ class _Machine:
         try:
             while self._run_some():
                 if len(self._stack) + len(self._marks) > _MOST_VALUES:
-                    self._refuse(f"more than {_MOST_VALUES} values in one list")
+                    self.refuse(f"more than {_MOST_VALUES} values in one list")
             return self._stack.pop()
         except (IndexError, KeyError, ValueError, OverflowError, struct.error, msgpack.UnpackException) as error:
-            self._refuse(f"it ends too early, or is no pickle: {error}")
+            self.refuse(f"it ends too early, or is no pickle: {error}")
         finally:
             # The steps refer to the machine, so that it stays for a while.
             self._memo.clear()
-            self._data = b""
+            self.data = b""
 
     def _run_some(self) -> bool:
         """Take some steps; return whether there are more to take. What there is most of comes first."""
-        data, steps, memo, push, at = self._data, self._steps, self._memo, self._stack.append, self._at
+        data, steps, memo, push, at = self.data, self._steps, self._memo, self._stack.append, self.at
+        wanted = self._wanted
         for _ in range(_STEPS_AT_ONCE):
             code = data[at]
             if code == _DOUBLE:  # it has the same bytes in both formats
@@ -143,34 +139,38 @@ class _Machine:
             elif code == _MARK:
                 self._marks.append(len(self._stack))
                 at += 1
+            elif code == _LONG_PUT and int.from_bytes(data[at + 1 : at + 5], "little") not in wanted:
+                self._remembered += 1
+                at += 5
             elif code == _STOP:
                 return False
             else:
-                self._at = at + 1
+                self.at = at + 1
                 step = steps[code]
                 if step is None:
-                    self._refuse(f"the instruction 0x{code:02x} is for none of numbers, texts, lists and maps")
+                    self.refuse(f"the instruction 0x{code:02x} is for none of numbers, texts, lists and maps")
                 step()
-                at = self._at
-        self._at = at
+                at = self.at
+        self.at = at
         return True
 
     def _opcodes(self) -> dict[int, Callable[[], None]]:
         push = self._stack.append
         return {
             # how it is written
-            0x80: lambda: self._skip(1), 0x95: lambda: self._skip(8),
+            0x80: lambda: self.skip(1), 0x95: lambda: self.skip(8),
             # numbers
-            0x4E: lambda: push(_NONE), 0x88: lambda: push(_TRUE), 0x89: lambda: push(_FALSE),
-            0x4A: lambda: self._push_int(4, signed=True), 0x4B: lambda: self._push_int(1),
-            0x4D: lambda: self._push_int(2),
-            0x8A: lambda: self._push_long(1), 0x8B: lambda: self._push_long(4),
-            0x49: self._int_line, 0x4C: self._int_line, 0x46: self._float_line,
+            0x4E: lambda: push(_NONE), 0x88: lambda: push(TRUE), 0x89: lambda: push(FALSE),
+            0x4A: lambda: push(self.signed()), 0x4B: lambda: push(self.unsigned(1)),
+            0x4D: lambda: push(self.unsigned(2)),
+            0x8A: lambda: push(self.long(1)), 0x8B: lambda: push(self.long(4)),
+            0x49: lambda: push(self.int_line()), 0x4C: lambda: push(self.int_line()),
+            0x46: lambda: push(self.float_line()),
             # texts
-            0x55: lambda: self._push_text(1), 0x54: lambda: self._push_text(4), 0x58: lambda: self._push_text(4),
-            0x8C: lambda: self._push_text(1), 0x8D: lambda: self._push_text(8),
-            0x43: lambda: self._push_bytes(1), 0x42: lambda: self._push_bytes(4), 0x8E: lambda: self._push_bytes(8),
-            0x53: self._text_line, 0x56: self._unicode_line,
+            0x55: lambda: push(self.text(1)), 0x54: lambda: push(self.text(4)), 0x58: lambda: push(self.text(4)),
+            0x8C: lambda: push(self.text(1)), 0x8D: lambda: push(self.text(8)),
+            0x43: lambda: push(self.binary(1)), 0x42: lambda: push(self.binary(4)), 0x8E: lambda: push(self.binary(8)),
+            0x53: lambda: push(self.text_line()), 0x56: lambda: push(self.unicode_line()),
             # lists and maps
             0x5D: lambda: push(_Growing(False, [])), 0x7D: lambda: push(_Growing(True, [])),
             0x29: lambda: push(_EMPTY_LIST), 0x74: lambda: self._push_tuple(self._behind_mark()),
@@ -183,106 +183,12 @@ class _Machine:
             0x73: lambda: self._extend(self._last(2), is_map=True),
             0x75: lambda: self._extend(self._behind_mark(), is_map=True),
             # what was there before
-            0x71: lambda: self._remember(self._number(1)), 0x72: lambda: self._remember(self._number(4)),
-            0x70: lambda: self._remember(self._line_number()), 0x94: lambda: self._remember(self._remembered),
-            0x6A: lambda: push(self._memo[self._number(4)]), 0x67: lambda: push(self._memo[self._line_number()]),
+            0x71: lambda: self._remember(self.number(1)), 0x72: lambda: self._remember(self.number(4)),
+            0x70: lambda: self._remember(self.number_line()), 0x94: lambda: self._remember(self._remembered),
+            0x6A: lambda: push(self._memo[self.number(4)]), 0x67: lambda: push(self._memo[self.number_line()]),
             # numpy
             0x63: self._global, 0x93: self._stack_global, 0x52: self._reduce, 0x62: self._build,
         }  # fmt: skip
-
-    # --- reading the pickle -----------------------------------------------------------------------------------------
-
-    def _refuse(self, reason: str) -> NoReturn:
-        raise DamagedFile(f"{self._name}: a pickle that is not read further than byte {self._at}: {reason}")
-
-    def _skip(self, size: int) -> None:
-        self._at += size
-
-    def _take(self, size: int) -> bytes:
-        end = self._at + size
-        if end > len(self._data):
-            self._refuse("it ends too early")
-        taken = self._data[self._at : end]
-        self._at = end
-        return taken
-
-    def _number(self, size: int) -> int:
-        return int.from_bytes(self._take(size), "little")
-
-    def _line(self) -> bytes:
-        end = self._data.find(b"\n", self._at, self._at + _LONGEST_LINE)
-        if end < 0:
-            self._refuse("a line without end")
-        line = self._data[self._at : end]
-        self._at = end + 1
-        return line
-
-    def _line_number(self) -> int:
-        line = self._line()
-        if not re.fullmatch(rb"[0-9]{1,10}", line):
-            self._refuse(f"{line[:40]!r} is no number")
-        return int(line)
-
-    # --- values -----------------------------------------------------------------------------------------------------
-
-    def _push_int(self, size: int, *, signed: bool = False) -> None:
-        self._stack.append(self._pack(int.from_bytes(self._take(size), "little", signed=signed)))
-
-    def _push_long(self, size: int) -> None:
-        length = self._number(size)
-        if length > _LONGEST_INT:
-            self._refuse(f"a whole number of {length} bytes")
-        self._push_whole(int.from_bytes(self._take(length), "little", signed=True))
-
-    def _push_whole(self, number: int) -> None:
-        if not -(2**63) <= number < 2**64:
-            self._refuse("a whole number of more than 64 bits")
-        self._stack.append(self._pack(number))
-
-    def _int_line(self) -> None:
-        line = self._line().rstrip(b"L")
-        if not re.fullmatch(rb"[+-]?[0-9]{1,20}", line):
-            self._refuse(f"{line[:40]!r} is no whole number")
-        if line in (b"00", b"01"):
-            self._stack.append(_TRUE if line == b"01" else _FALSE)
-        else:
-            self._push_whole(int(line))
-
-    def _float_line(self) -> None:
-        line = self._line()
-        try:
-            self._stack.append(self._pack(float(line)))
-        except ValueError:
-            self._refuse(f"{line[:40]!r} is no number")
-
-    def _push_text(self, size: int) -> None:
-        self._stack.append(self._packed_text(self._take(self._number(size))))
-
-    def _packed_text(self, text: bytes) -> bytes:
-        # Python 2 has one type for text and for binary data.
-        try:
-            return self._pack(text.decode())
-        except UnicodeDecodeError:
-            return self._pack(text)
-
-    def _push_bytes(self, size: int) -> None:
-        self._stack.append(self._pack(self._take(self._number(size))))
-
-    def _text_line(self) -> None:
-        line = self._line()
-        if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b"'", b'"'):
-            self._refuse(f"{line[:40]!r} is no text")
-        try:
-            self._stack.append(self._packed_text(codecs.escape_decode(line[1:-1])[0]))
-        except ValueError:
-            self._refuse(f"{line[:40]!r} is no text")
-
-    def _unicode_line(self) -> None:
-        line = self._line()
-        try:
-            self._stack.append(self._pack(line.decode("raw-unicode-escape")))
-        except ValueError:
-            self._refuse(f"{line[:40]!r} is no text")
 
     # --- lists and maps ---------------------------------------------------------------------------------------------
 
@@ -290,7 +196,7 @@ class _Machine:
         """Return a list or map, packed; its size is known before it is made."""
         self._left -= sum(map(len, items)) + 5
         if self._left < 0:
-            self._refuse("it would become many times larger than it is")
+            self.refuse("it would become many times larger than it is")
         return self._head(count, is_map) + b"".join(items)
 
     def packed(self, value: _Value) -> bytes:
@@ -298,7 +204,7 @@ class _Machine:
         if type(value) is bytes:
             return value
         if not isinstance(value, _Growing):
-            self._refuse("a type in the place of a value")
+            self.refuse("a type in the place of a value")
         if value.packed is None:
             items, value.items = value.items, []
             count = len(items) // 2 if value.is_map else len(items)
@@ -317,7 +223,7 @@ class _Machine:
     def _pairs(self, values: list[_Value]) -> list[_Value]:
         pairs = [value if _is_list(value) else self.packed(value) for value in values]
         if len(pairs) % 2:
-            self._refuse("a key without a value")
+            self.refuse("a key without a value")
         if not self._keys.issuperset(pairs[::2]):
             for key in pairs[::2]:
                 self._check_key(key)
@@ -326,13 +232,13 @@ class _Machine:
     def _check_key(self, key: _Value) -> None:
         first = key[0] if type(key) is bytes else 0xC1
         if not (first < 0x80 or 0xA0 <= first < 0xC0 or 0xCC <= first < 0xD4 or 0xD9 <= first < 0xDC):
-            self._refuse("a key that is neither a text nor a whole number")
+            self.refuse("a key that is neither a text nor a whole number")
         if len(self._keys) < _KNOWN_KEYS:
             self._keys.add(key)
 
     def _last(self, count: int) -> list[_Value]:
         if len(self._stack) < count:
-            self._refuse("a value is missing")
+            self.refuse("a value is missing")
         values = self._stack[-count:]
         del self._stack[-count:]
         return values
@@ -356,10 +262,10 @@ class _Machine:
     def _extend(self, values: list[_Value], *, is_map: bool) -> None:
         target = self._stack[-1]
         if not isinstance(target, _Growing) or target.is_map != is_map or isinstance(target, _Array):
-            self._refuse("values for no list or map")
+            self.refuse("values for no list or map")
         fresh = self._pairs(values) if is_map else self._values(values)
         if target.packed is not None:
-            self._refuse("a list or map that holds itself, or grows after it was used")
+            self.refuse("a list or map that holds itself, or grows after it was used")
         target.items += fresh
 
     def _remember(self, number: int) -> None:
@@ -367,13 +273,13 @@ class _Machine:
         if number > 255 and number not in self._wanted:
             return
         if len(self._memo) > self._most_memo:
-            self._refuse(f"more than {self._most_memo} values to remember")
+            self.refuse(f"more than {self._most_memo} values to remember")
         self._memo[number] = self._stack[-1]
 
     # --- numpy ------------------------------------------------------------------------------------------------------
 
     def _global(self) -> None:
-        self._push_name(self._line(), self._line())
+        self._push_name(self.line(), self.line())
 
     def _stack_global(self) -> None:
         self._push_name(*(_raw(value) for value in self._last(2)))
@@ -381,7 +287,7 @@ class _Machine:
     def _push_name(self, module: bytes, name: bytes) -> None:
         text = module.decode(errors="replace"), name.decode(errors="replace")
         if text not in NAMES:
-            self._refuse(f"it wants {'.'.join(text)[:80]!r}, which no recording needs; nothing was run")
+            self.refuse(f"it wants {'.'.join(text)[:80]!r}, which no recording needs; nothing was run")
         self._stack.append(NAMES[text])
 
     def _reduce(self) -> None:
@@ -390,11 +296,11 @@ class _Machine:
             case Name.DTYPE, [str(code), *_] if is_dtype(code):
                 self._stack.append(Dtype(code))
             case Name.SCALAR, [Dtype() as dtype, raw]:
-                self._stack.append(self._pack(self._array(dtype, raw, [1])[0].item()))
+                self._stack.append(self.pack(self._array(dtype, raw, [1])[0].item()))
             case Name.RECONSTRUCT, [Name.ARRAY, *_]:
                 self._stack.append(_Array(False, []))
             case _:
-                self._refuse("something that is to be called; nothing was run")
+                self.refuse("something that is to be called; nothing was run")
 
     def _build(self) -> None:
         [state] = self._last(1)
@@ -402,15 +308,15 @@ class _Machine:
             case Dtype() as dtype, [int(), "<" | ">" | "|" | "=" as order, *_]:
                 dtype.order = order
             case _Array(packed=None) as target, [int(), [*shape], Dtype() as dtype, int(by_column), raw]:
-                target.packed = self._pack(self._array(dtype, raw, shape, bool(by_column)).tolist())
+                target.packed = self.pack(self._array(dtype, raw, shape, bool(by_column)).tolist())
             case _:
-                self._refuse("the state of something that is neither a number nor an array")
+                self.refuse("the state of something that is neither a number nor an array")
 
     def _array(self, dtype: Dtype, raw: Any, shape: list[Any], by_column: bool = False) -> np.ndarray:
         try:
             return array_of(dtype, raw, shape, by_column)
         except (ValueError, TypeError, OverflowError):
-            self._refuse(f"no array of {dtype.code} and shape {shape!r:.80}")
+            self.refuse(f"no array of {dtype.code} and shape {shape!r:.80}")
 
 
 def _fetched(pickled: bytes) -> frozenset[int]:
