@@ -29,6 +29,7 @@ _LATEST_S = 9e9  # beyond it, nanoseconds are no longer whole numbers of 64 bits
 _EYES = 10
 # A notification may hold all data of a calibration; nobody reads those in a viewer.
 _LONG = 16_384
+_OF_EACH = ("seq", "subject", "timestamp", "topic")
 
 
 class LiveData:
@@ -79,8 +80,9 @@ class LiveData:
         elif name == "annotation":
             self._texts["/annotations"].append((stamp, annotation_line({"label": "", **datum})))
         else:
-            more = {} if size > _LONG else {key: datum[key] for key in datum if key not in ("subject", "topic", "seq")}
-            self._texts["/notifications"].append((stamp, f"{topic.removeprefix('notify.')}\n{text_of(more)}"))
+            more = {} if size > _LONG else {key: datum[key] for key in datum if key not in _OF_EACH}
+            lines = [topic.removeprefix("notify."), *([text_of(more)] if more else ())]
+            self._texts["/notifications"].append((stamp, "\n".join(lines)))
         self.counts[name] += 1
 
     def chunks(self) -> Iterator[Chunk]:
