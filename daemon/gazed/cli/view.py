@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gazed.cli.output import connection_options, emit_json, json_option
+from gazed.cli.output import connection_options, emit_json, json_option, reached
 
 if TYPE_CHECKING:
     from gazed_plugins.rerun.live import LiveView
@@ -29,6 +29,7 @@ From another machine, over ssh; then open the same address there:
 """
 _PAGE_PORT, _DATA_PORT = 9090, 9876
 _PATIENT = 10
+_MAGIC = b"RRF2"
 
 
 @click.command(epilog=_EXAMPLES)
@@ -90,11 +91,10 @@ def _view_live(
     images: float,
     data_port: int,
 ) -> None:
-    from gazed.cli.output import reached
-    from gazed_plugins.rerun.live import LiveView
-    from gazed_plugins.rerun.viewer import WebViewer
-
     with reached(address, port) as remote:
+        from gazed_plugins.rerun.live import LiveView
+        from gazed_plugins.rerun.viewer import WebViewer
+
         # Whatever else this machine has to do comes first: it may be the daemon's.
         os.nice(_PATIENT)
         with (
@@ -122,6 +122,9 @@ def _view_file(path: Path, web_port: int, stop: threading.Event, as_json: bool) 
     if path.is_dir():
         with progress_bar("frames and data", as_json) as progress:
             path = Path(export_recording(path, "rerun", resume=True, progress=progress).path)
+    with path.open("rb") as file:
+        if file.read(4) != _MAGIC:
+            raise click.UsageError(f"{path} is neither a recording nor an .rrd file")
     with WebViewer(web_port, recording=path) as page:
         _tell({"url": page.url, "file": str(path)}, as_json)
         stop.wait()

@@ -150,6 +150,8 @@ class LiveView:
                 if now - heard > _SILENT_S:
                     self._remote.time()
                     heard = now
+            # What has arrived is shown.
+            self._take_data(data)
 
     def _take_data(self, data: Subscriber) -> bool:
         """Take what waits, some of it; tell whether there was anything."""
