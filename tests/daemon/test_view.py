@@ -22,6 +22,7 @@ pytest.importorskip("rerun")
 
 from gazed.testing import small_daemon, wait_for
 from gazed.trial import Trial
+from gazed_bus.errors import PortInUse
 from gazed_plugins.rerun.calls import Chunk, read_chunks, to_ns
 from gazed_plugins.rerun.program import free_port
 from gazed_plugins.rerun.viewer_files import FILES, viewer_files
@@ -156,19 +157,6 @@ def test_sigterm_ends_it_in_order_and_images_can_be_left_out(daemon: Trial, tmp_
     assert kept.read_bytes()[-16:-4].endswith(b"RRF2FOOT")
 
 
-def test_a_file_that_is_there_is_kept(daemon: Trial, tmp_path: Path) -> None:
-    kept = tmp_path / "kept.rrd"
-    kept.write_bytes(b"mine")
-    assert refused("--port", str(daemon.port), "--save", str(kept), *FREE) == (2, "already-there")
-    assert kept.read_bytes() == b"mine"
-
-
-def test_a_port_that_is_taken_is_told(daemon: Trial) -> None:
-    taken = str(daemon.port)
-    assert refused("--port", taken, "--web-port", "0", "--data-port", taken) == (4, "port-in-use")
-    assert refused("--port", taken, "--web-port", taken, "--data-port", "0") == (4, "port-in-use")
-
-
 def test_a_daemon_that_does_not_answer() -> None:
     assert refused("--port", str(free_port()), *FREE) == (3, "not-reachable")
 
@@ -253,6 +241,13 @@ def test_pages_of_other_names_get_nothing(page: str, host: str) -> None:
         assert asked(page + path, Host=host)[0] == 403
 
 
+def test_a_port_that_is_taken_is_told(page: str) -> None:
+    from gazed_plugins.rerun.viewer import WebViewer
+
+    with pytest.raises(PortInUse, match="taken by another program"):
+        WebViewer(urlsplit(page).port or 0)
+
+
 def test_it_can_be_asked_for_by_name(page: str) -> None:
     port = urlsplit(page).port
     assert asked(page, Host=f"localhost:{port}")[0] == 200
@@ -265,9 +260,6 @@ def test_it_takes_nothing(page: str, method: str) -> None:
 
 def test_what_cannot_be_shown(tmp_path: Path) -> None:
     assert refused(str(tmp_path)) == (2, "not-a-recording")
-    assert refused(str(tmp_path / "nothing")) == (2, "usage")
-    (tmp_path / "x.rrd").write_bytes(b"x")
-    assert refused(str(tmp_path / "x.rrd"), "--save", str(tmp_path / "y.rrd")) == (2, "usage")
     (tmp_path / "notes.txt").write_bytes(b"x")
     assert refused(str(tmp_path / "notes.txt")) == (2, "usage")
 
