@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from gazed_recorder.datalog import unpack_datum
 from gazed_recorder.errors import DamagedFile
-from gazed_recorder.reading.packed import PackedLog
+from gazed_recorder.reading.packed import SPARE, PackedLog
 from gazed_recorder.reading.schemas import Column, Path
 from gazed_recorder.reading.table import Table
 from gazed_recorder.reading.templates import Leaf, Template, Unfit
 
 __all__ = ["free_columns", "read_columns", "unpack"]
 
-_ROWS = 4096
+# Datums are decoded so many at a time, and fewer large ones: what is worked on stays in the processor's cache.
+_MOST_ROWS, _BLOCK_BYTES = 4096, 1 << 21
 # Fewer datums of one length are unpacked one at a time; so are all that fit none of so many templates.
 _FEWEST = 8
 _MOST_TEMPLATES = 64
@@ -87,8 +88,10 @@ class _Decoder:
         self._quick = not any(() in column.paths or column.kind == "object" for column in columns)
 
     def decode(self, rows: NDArray[np.int64]) -> Table:
-        for first in range(0, len(rows), _ROWS):
-            some = rows[first : first + _ROWS]
+        mean = int(self._log.lengths[rows].mean()) if len(rows) else 0
+        step = min(_MOST_ROWS, _BLOCK_BYTES // (mean + 1) + 1)
+        for first in range(0, len(rows), step):
+            some = rows[first : first + step]
             block, starts = self._log.read(some)
             self._decode_block(first, some, block, starts)
         return Table(self._values)
@@ -100,16 +103,18 @@ class _Decoder:
         for length in np.unique(lengths).tolist():
             same = np.flatnonzero(lengths == length)
             if self._quick and len(same) >= _FEWEST and length:
-                same = self._by_template(first, same, sliding_window_view(block, length)[starts[same]])
+                padded = sliding_window_view(block, length + -length % SPARE)[starts[same]]
+                same = self._by_template(first, same, padded, length)
             for place in same.tolist():
                 start = int(starts[place])
                 self._one(first + place, int(rows[place]), block[start : start + length].tobytes())
 
-    def _by_template(self, first: int, places: NDArray[np.int64], payloads: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Decode payloads of equal length, one a row; return the places of those that fit no template."""
-        length = payloads.shape[1]
+    def _by_template(
+        self, first: int, places: NDArray[np.int64], padded: NDArray[np.uint8], length: int
+    ) -> NDArray[np.int64]:
+        """Decode payloads of one length, each a row of whole words; return the places of those that fit no template."""
         known = self._by_length.setdefault(length, [])
-        words = np.pad(payloads, ((0, 0), (0, -length % 8))).view(np.uint64)
+        payloads, words = padded[:, :length], padded.view(np.uint64)
         unfit: list[int] = []
         number = 0
         while len(places):

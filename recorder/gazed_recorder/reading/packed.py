@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from gazed_recorder.datalog import PldataReader
 from gazed_recorder.errors import DamagedFile
 
-__all__ = ["PackedLog", "index_pldata"]
+__all__ = ["SPARE", "PackedLog", "index_pldata"]
+
+SPARE = 8
+"""Bytes behind a block, so that its datums can be taken in whole words of eight."""
 
 _BLOCK = 1 << 22
 _NEAR = 1 << 16
@@ -53,6 +56,8 @@ class PackedLog:
     def read(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Return a block of bytes that holds the datums of these numbers, and where in it each begins.
 
+        Behind the last one there are ``SPARE`` more bytes.
+
         Raises:
             DamagedFile: the file cannot be read.
         """
@@ -73,16 +78,19 @@ class PackedLog:
         return np.concatenate([first, second]), places
 
     def _span(self, begin: int, end: int) -> NDArray[np.uint8]:
+        size = end - begin
+        block = np.zeros(size + SPARE, np.uint8)
         if self.memory is not None:
-            return np.frombuffer(self.memory, np.uint8)[begin:end]
+            block[:size] = np.frombuffer(self.memory, np.uint8)[begin:end]
+            return block
         try:
             with self.path.open("rb") as file:
                 file.seek(begin)
-                block = np.fromfile(file, np.uint8, end - begin)
+                found = file.readinto(memoryview(block)[:size])
         except OSError as error:
             raise DamagedFile(f"{self.path}: {error.strerror}") from error
-        if len(block) < end - begin:
-            raise DamagedFile(f"{self.path}: ends at byte {begin + len(block)}, there were {end} when it was opened")
+        if found < size:
+            raise DamagedFile(f"{self.path}: ends at byte {begin + found}, there were {end} when it was opened")
         return block
 
 
