@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import rerun as rr
 import rerun.blueprint as rrb
-from rerun.catalog import CatalogClient, DatasetEntry
+from rerun.catalog import CatalogClient
 from rerun.chunk import RrdReader
 from rerun.experimental import ViewerClient
 
@@ -45,17 +45,17 @@ def flatten(table: pd.DataFrame) -> pd.Series:
 
 def load_from_viewer(url: str) -> pd.Series:
     """Return the signal of the file that a viewer has open."""
-    reader = open_file(url).filter_contents([SIGNAL]).reader(index=TIMELINE)
+    catalog = viewer_catalog(url)
+    reader = catalog.datasets()[0].filter_contents([SIGNAL]).reader(index=TIMELINE)
     return flatten(reader.select(TIMELINE, COLUMN).to_pandas())
 
 
-def open_file(url: str) -> DatasetEntry:
-    """Return what a viewer has open, as its catalog has it."""
-    catalog = ViewerClient.connect(url).get_state().catalog_url
-    files = CatalogClient(catalog).datasets() if catalog else []
-    if not files:
+def viewer_catalog(url: str) -> CatalogClient:
+    """Return the catalog of the files that a viewer has open; keep it as long as you read from it."""
+    address = ViewerClient.connect(url).get_state().catalog_url
+    if address is None:
         raise SystemExit(f"the viewer at {url} has no file open")
-    return files[0]
+    return CatalogClient(address)
 
 
 def is_closed(confidence: pd.Series) -> pd.Series:
@@ -74,7 +74,7 @@ def find_blinks(closed: pd.Series) -> pd.DataFrame:
     """Return when each blink starts and stops; a blink that began before the recording has no start."""
     changes = find_changes(closed)
     starts = changes.index[changes]
-    stops = [changes.index[changes.index > start].min() for start in starts]
+    stops = pd.to_timedelta([changes.index[changes.index > start].min() for start in starts])
     blinks = pd.DataFrame({"start": starts, "stop": stops})
     if len(changes) and changes.iloc[0]:
         blinks.loc[0, "start"] = pd.NaT
@@ -211,7 +211,8 @@ def show_live(url: str, base: Path, closed: pd.Series) -> None:
 
 def add_to_open_file(url: str, layer: Path) -> None:
     """Add what was found to the file that a viewer has open; the file stays as it is."""
-    open_file(url).register([layer.absolute().as_uri()], layer_name="analysis").wait()
+    catalog = viewer_catalog(url)
+    catalog.datasets()[0].register([layer.absolute().as_uri()], layer_name="analysis").wait()
 
 
 def main() -> None:
