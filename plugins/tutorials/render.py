@@ -58,10 +58,10 @@ def chromium() -> str | None:
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
-def see(url: str, picture: Path, *, click: Sequence[tuple[float, float]] = (), await_end: bool = True) -> Seen:
+def see(url: str, picture: Path, *, click: Sequence[tuple[float, float]] = (), live_s: float | None = None) -> Seen:
     """Open a page of the viewer, click on some places, and take a picture; return what the page did.
 
-    ``await_end`` waits until all of the recording has arrived, which live data never do.
+    It waits until all of the recording has arrived; ``live_s`` seconds for live data, which never have.
     """
     seen = Seen()
     with sync_playwright() as playwright:
@@ -71,7 +71,7 @@ def see(url: str, picture: Path, *, click: Sequence[tuple[float, float]] = (), a
         page.on("requestfinished", lambda request: seen.answered.append(request.url))
         page.on("requestfailed", lambda request: _note(request, seen))
         page.goto(f"{url}&renderer=webgl&theme=dark")
-        _wait(page, seen, await_end)
+        _wait(page, seen, live_s)
         for place in click:
             page.mouse.click(*place)
             page.wait_for_timeout(1000 * SETTLED_S)
@@ -82,9 +82,9 @@ def see(url: str, picture: Path, *, click: Sequence[tuple[float, float]] = (), a
     return seen
 
 
-def _wait(page: Page, seen: Seen, await_end: bool) -> None:
-    waited = 0.0
-    while await_end and not seen.loaded and waited < LOADED_S:
+def _wait(page: Page, seen: Seen, live_s: float | None) -> None:
+    waited, most = 0.0, LOADED_S if live_s is None else live_s
+    while not seen.loaded and waited < most:
         page.wait_for_timeout(500)
         waited += 0.5
     page.wait_for_timeout(1000 * SETTLED_S)

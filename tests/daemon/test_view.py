@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import importlib.util
 import json
 import os
 import signal
@@ -293,3 +294,26 @@ def test_nothing_is_left_at_home(folder: Path, tmp_path: Path) -> None:
     assert left == {"cache"}
     (stored,) = (tmp_path / "cache" / "gazed").iterdir()
     assert {path.name for path in stored.iterdir()} == set(FILES)
+
+
+@pytest.mark.browser
+def test_a_browser_shows_what_the_daemon_publishes(daemon: Trial, tmp_path: Path) -> None:
+    pytest.importorskip("playwright")
+    script = Path(__file__).parents[2] / "plugins" / "tutorials" / "render.py"
+    spec = importlib.util.spec_from_file_location("render", script)
+    assert spec is not None
+    assert spec.loader is not None
+    render = sys.modules["render"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(render)
+    if render.chromium() is None:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    from matplotlib import image
+
+    with viewed("--port", str(daemon.port), "--images", "2", *FREE) as (process, told):
+        seen = render.see(told["url"], tmp_path / "picture.png", live_s=30.0)
+        ended(process, signal.SIGINT)
+    assert seen.errors == []
+    ours = (told["url"].partition("?")[0], told["data"].removeprefix("rerun+").rpartition("/")[0])
+    assert {url for url in seen.answered if not url.startswith(ours)} == set()
+    world = image.imread(tmp_path / "picture.png")[100:420, 20:600, :3]
+    assert world.std() > 0.1, "no image of the world camera"
