@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import signal
 import subprocess
@@ -319,6 +320,32 @@ def test_a_live_recording_is_sent_to_viewers_and_kept(tmp_path: Path) -> None:
         live.close()
     assert values_in(tmp_path / "kept.rrd") == list(np.arange(10.0))
     assert calls.read_ids(tmp_path / "kept.rrd") == ("gazed", "some id")
+
+
+@pytest.mark.parametrize(
+    ("origin", "may"),
+    [
+        ("http://127.0.0.1:9090", True),
+        ("http://localhost:9090", True),
+        ("https://evil.example", False),
+        ("null", False),
+    ],
+)
+def test_pages_from_elsewhere_may_not_read_a_live_recording(origin: str, may: bool) -> None:
+    live = LiveRecording("some id", free_port(), None)
+    connection = http.client.HTTPConnection(live.url.split("/")[2], timeout=10)
+    path = "/rerun.sdk_comms.v1alpha1.MessageProxyService/ReadMessages"
+    wanted = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type,x-grpc-web"}
+    try:
+        live.send([calls.static("/it", calls.texts(["x"]))])
+        connection.request("OPTIONS", path, headers={"Origin": origin, **wanted})
+        answer = connection.getresponse()
+        answer.read()
+        assert (answer.headers.get("Access-Control-Allow-Origin") == origin) is may
+        assert answer.headers.get("Access-Control-Allow-Origin") in (origin if may else None, None)
+    finally:
+        connection.close()
+        live.close()
 
 
 def test_a_live_recording_says_that_its_file_cannot_be_written(tmp_path: Path) -> None:
