@@ -21,6 +21,10 @@ FACE = [
     "RemoteError",
     "RequestRefused",
     "__version__",
+    "export_many",
+    "export_recording",
+    "fetch_sample",
+    "query",
 ]
 
 

@@ -5,6 +5,7 @@ The public face::
     with gazed.Remote() as remote:          # talk to a running daemon
         remote.start("session name")
     recording = gazed.Recording(folder)     # open what it wrote
+    gazed.export_recording(folder, "csv")   # hand it on
 
 Names are imported when they are first used, so that ``import gazed`` costs next to nothing.
 """
@@ -18,8 +19,12 @@ from typing import TYPE_CHECKING
 from gazed_timesync import GazedError
 
 if TYPE_CHECKING:
+    from gazed.samples import fetch_sample
     from gazed_bus.errors import NotGazed, NotReachable, RemoteError, RequestRefused
     from gazed_bus.remote import Remote
+    from gazed_plugins.export.batch import export_many
+    from gazed_plugins.export.run import export_recording
+    from gazed_plugins.query import query
     from gazed_recorder.errors import NotARecording, RecorderError
     from gazed_recorder.reader import Recording
 
@@ -34,6 +39,10 @@ __all__ = [
     "RemoteError",
     "RequestRefused",
     "__version__",
+    "export_many",
+    "export_recording",
+    "fetch_sample",
+    "query",
 ]
 
 _HOMES = {
@@ -45,6 +54,10 @@ _HOMES = {
     "Remote": "gazed_bus.remote",
     "RemoteError": "gazed_bus.errors",
     "RequestRefused": "gazed_bus.errors",
+    "export_many": "gazed_plugins.export.batch",
+    "export_recording": "gazed_plugins.export.run",
+    "fetch_sample": "gazed.samples",
+    "query": "gazed_plugins.query",
 }
 
 try:

@@ -15,7 +15,7 @@ from types import TracebackType
 
 from gazed_recorder.errors import RecordingRefused
 
-__all__ = ["LOCK", "FolderLock", "NewFolder", "clean_session_name", "make_folder"]
+__all__ = ["LOCK", "FolderLock", "NewFolder", "clean_session_name", "is_being_written", "make_folder"]
 
 LOCK = ".lock"
 _MOST_BYTES = 100
@@ -112,6 +112,21 @@ def _number(place: Path) -> Path:
             number += 1
         else:
             return folder
+
+
+def is_being_written(folder: Path) -> bool:
+    """Tell whether somebody holds the lock of a recording folder, for which nobody can get it meanwhile."""
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 class FolderLock:

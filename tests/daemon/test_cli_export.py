@@ -87,7 +87,7 @@ def test_one_recording(study, tmp_path):
     folder = copytree(study / "P0" / "000", tmp_path / "P0" / "000")
     done = gazed("export", folder, "--to", "parquet")
     assert done.exit_code == 0
-    assert done.stdout == f"{folder / 'exports' / 'recording=P0-000'}\n"
+    assert done.stdout == f"{folder / 'exports' / 'parquet' / 'recording=P0-000'}\n"
     again = gazed("export", folder, "--to", "parquet")
     assert again.exit_code == 2
     assert "--force replaces it" in again.stderr
@@ -101,7 +101,12 @@ def test_exports_go_into_each_recording_if_nothing_else_is_said(study, tmp_path)
     root = copytree(study, tmp_path / "study")
     rmtree(root / "P9")
     assert gazed("export", root / "P0", root / "P1", "--to", "parquet").exit_code == 0
-    assert sorted(path.parts[-3] for path in root.glob("*/*/exports/recording=*")) == ["000", "000", "001", "001"]
+    assert sorted(path.parts[-4] for path in root.glob("*/*/exports/parquet/recording=*")) == [
+        "000",
+        "000",
+        "001",
+        "001",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ class Times:
     """The times of all pupils, one a line."""
 
     extra = ""
+    dataset = ""
 
     def __init__(self, args):
         refuse_unknown("times", "argument", args, ["digits"])

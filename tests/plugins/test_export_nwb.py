@@ -102,14 +102,14 @@ def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(rich: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(InPieces(rich), tmp_path_factory.mktemp("nwb") / "rich-000_nwb", **WHO)
+    return export(InPieces(rich), tmp_path_factory.mktemp("nwb") / "rich-000-nwb", **WHO)
 
 
 @pytest.mark.parametrize("args", [{}, {**WHO, "videos": "none"}])
 def test_it_keeps_the_contract(rich: Path, tmp_path: Path, args: dict[str, str]) -> None:
     target = check_exporter(NwbExporter, args, rich, tmp_path)
     names = ["eye0.mp4", "eye1.mp4", "session_A-000.nwb", "world.mp4"]
-    assert target.name == ("session_A-000.nwb" if args else "session_A-000_nwb")
+    assert target.name == ("session_A-000.nwb" if args else "session_A-000-nwb")
     assert args or sorted(path.name for path in target.iterdir()) == names
 
 
@@ -265,7 +265,7 @@ def test_cameras_and_the_wearer(rich: Path, exported: Path, tmp_path: Path) -> N
 def test_videos_in_parts_stand_beside_it(tmp_path: Path, videos: str) -> None:
     folder = make_recording(tmp_path, frames=30, parts=3)
     recording = Recording(folder)
-    path = export(recording, tmp_path / "all_nwb", videos=videos)
+    path = export(recording, tmp_path / "all-nwb", videos=videos)
     with opened(path) as content:
         video = content.acquisition["world_video"]
         assert video.external_file[:].tolist() == ["world.mp4", "world_001.mp4", "world_002.mp4"]
@@ -336,7 +336,7 @@ def test_odd_recordings(tmp_path: Path) -> None:
         with opened(export(recording, tmp_path / f"{name}.nwb")) as content:
             assert len(content.processing) + len(content.events) >= 1
     one_eye = Recording(make_rich_recording(tmp_path, seconds=0.5, eyes=(1,), methods=("2d",)))
-    with opened(export(one_eye, tmp_path / "one_nwb")) as content:
+    with opened(export(one_eye, tmp_path / "one-nwb")) as content:
         assert sorted(content.processing["behavior"]["PupilTracking"].time_series) == ["eye1_2d_diameter"]
         assert "left" in content.processing["behavior"]["PoseEstimation"].description
     for empty in (bare(tmp_path / "empty"), bare(tmp_path / "hollow", gaze=[])):
@@ -373,7 +373,7 @@ def test_a_recording_that_lost_its_description(tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", ["0.7.4", "3.5"])
 def test_recordings_of_pupil_capture(tmp_path: Path, version: str) -> None:
     recording = Recording(make_classic_recording(tmp_path, version, seconds=0.5, parts=2))
-    path = export(recording, tmp_path / "classic_nwb")
+    path = export(recording, tmp_path / "classic-nwb")
     with opened(path) as content:
         behavior = content.processing["behavior"]
         kinds = ("3d",) if version < "2" else ("2d", "3d")

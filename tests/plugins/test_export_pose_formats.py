@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import csv
-import json
-import os
-import subprocess
-import sys
 import time
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +32,6 @@ from gazed_recorder.reader import Recording
 from gazed_recorder.testing import make_recording
 from gazed_recorder.testing_rich import make_rich_recording
 
-SCRIPT = Path(__file__).parents[1] / "bench" / "roundtrip_movement.py"
-KEYPOINTS = ["center", "major_a", "major_b", "minor_a", "minor_b"]
 FORMATS: list[tuple[str, dict[str, Any]]] = [
     ("dlc", {}),
     ("dlc", {"file": "csv", "method": "2d"}),
@@ -65,48 +58,6 @@ def test_the_contract(name: str, args: dict[str, Any], rich: Path, tmp_path: Pat
     assert streams == ({"eye0", "eye1"} if name == "via" else {"eye0", "eye1", "gaze"})
     for stream in streams:
         assert (written / f"{stream}.timestamps.csv").exists()
-
-
-@pytest.mark.skipif(find_spec("movement") is None or find_spec("ndx_pose") is None, reason="needs gazed[movement,nwb]")
-def test_what_movement_reads_back(tmp_path: Path) -> None:
-    """The table of the formats. In a process of its own: movement writes into the home folder when it is imported."""
-    home = tmp_path / "home"
-    home.mkdir()
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--json"],
-        env={**os.environ, "HOME": str(home)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    native = found.pop("netcdf")
-    assert (native["position"], native["confidence"], native["time_s"], native["velocity"]) == (0, 0, 0, 0)
-    assert native["identical"]
-    assert native["saved_again"]
-    assert native["keypoints"] == KEYPOINTS
-    assert native["individuals"] == ["eye0"]
-    assert native["time_unit"] == "seconds"
-    # movement makes a constant rate of the times of NWB; gazed's reader takes them as they are.
-    session = found.pop("nwb")
-    assert (session["position"], session["confidence"], session["time_read_s"]) == (0, 0, 0)
-    assert 1e-6 < session["time_s"] < 1e-3
-    assert session["keypoints"] == KEYPOINTS
-    boxes = found.pop("via")
-    assert max(boxes["position"], boxes["shape"], boxes["confidence"]) < 2e-5
-    assert boxes["individuals"] == ["id_0"]
-    assert boxes["sidecar_s"] == 0
-    limits = {"dlc .h5": (0, 0), "dlc .csv": (0, 0), "sleap": (1e-5, 1e-7), "lightningpose": (0, 0)}
-    assert found.keys() == limits.keys()
-    for name, (position, confidence) in limits.items():
-        back = found[name]
-        assert back["position"] <= position, name
-        assert back["confidence"] <= confidence, name
-        assert back["keypoints"] == KEYPOINTS
-        assert back["individuals"] == ["individual_0" if name == "lightningpose" else "eye0"]
-        # Frames are numbered, and the file beside them has their times.
-        assert (back["time_unit"], back["sidecar_s"], back["frames"]) == ("frames", 0, 180)
 
 
 def test_pandas_reads_what_deeplabcut_would_have_written(rich: Path, tmp_path: Path) -> None:

@@ -9,22 +9,32 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from shutil import copytree
+from shutil import copyfile, copytree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gazed_plugins.errors import PluginArgument
-from gazed_plugins.export.errors import AlreadyThere, BeingExported, SameName, UnknownFormat, UnsafeOutput
+from gazed_plugins.export.errors import (
+    AlreadyThere,
+    BeingExported,
+    BeingRecorded,
+    SameName,
+    UnknownFormat,
+    UnsafeOutput,
+)
 from gazed_plugins.export.find import find_recordings, label_of, refuse_same_names
 from gazed_plugins.export.place import HIDDEN, OutputFolder, Receipt
 from gazed_plugins.export.run import export_recording
 from gazed_plugins.export.testing import tree_of
 from gazed_recorder.errors import DiskFull, NotARecording
+from gazed_recorder.folder import FolderLock
+from gazed_recorder.repair import repair
+from gazed_recorder.testing import make_recording
 from gazed_recorder.testing_rich import make_rich_recording
 
-RECEIPT = Receipt("a recording", "text", {}, offline=False)
+RECEIPT = Receipt("a recording", "text", {}, "")
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +55,11 @@ def test_an_export_goes_into_the_recording_and_leaves_the_rest_as_it_was(folder)
     before = tree_of(folder, times=True)
     told = []
     result = export_recording(folder, "parquet", progress=lambda done, total: told.append((done, total)))
-    assert result.path == str(folder / "exports" / "recording=session-000")
+    assert result.path == str(folder / "exports" / "parquet" / "recording=session-000")
     assert not result.skipped
     assert told[-1][0] == told[-1][1] > 0
-    assert names_in(folder / "exports") == [HIDDEN, "recording=session-000"]
-    assert [path.suffix for path in (folder / "exports" / HIDDEN).iterdir()] == [".json"]
+    assert names_in(folder / "exports" / "parquet") == [HIDDEN, "recording=session-000"]
+    assert [path.suffix for path in (folder / "exports" / "parquet" / HIDDEN).iterdir()] == [".json"]
     after = tree_of(folder, times=True)
     assert {name: each for name, each in after.items() if not name.startswith("exports")} == before
 
@@ -67,7 +77,7 @@ def test_what_is_there_is_kept_replaced_or_skipped(folder, tmp_path):
     assert not export_recording(folder, "parquet", output, force=True).skipped
     assert not (target / "mark").exists()
     assert names_in(output) == [HIDDEN, target.name]
-    with pytest.raises(AlreadyThere, match="with other options"):
+    with pytest.raises(AlreadyThere, match="made with other options"):
         export_recording(folder, "parquet", output, resume=True, offline=True)
     (next((output / HIDDEN).glob("*.json"))).unlink()
     with pytest.raises(AlreadyThere, match="nothing tells what it was made of"):
@@ -162,7 +172,7 @@ def write(fresh):
     fresh.mkdir()
     (fresh / "half").write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
-OutputFolder(Path(sys.argv[1])).put(sys.argv[2], Receipt("a recording", "text", {}, False), write)
+OutputFolder(Path(sys.argv[1])).put(sys.argv[2], Receipt("a recording", "text", {}, ""), write)
 """
 
 
@@ -307,3 +317,25 @@ def test_two_recordings_of_one_label_are_refused(tmp_path):
     with pytest.raises(SameName, match=r"a/S/000 and b/s/000 would both") as refusal:
         refuse_same_names({Path("a/S/000"): "S-000", Path("b/s/000"): "s-000"})
     assert "in which both are" in refusal.value.hint
+
+
+def test_a_recording_that_has_not_ended_is_refused_and_a_torn_one_is_not(tmp_path):
+    folder = make_recording(tmp_path, closed=False)
+    with FolderLock(folder), pytest.raises(BeingRecorded, match="is being recorded"):
+        export_recording(folder, "parquet", tmp_path / "out")
+    export_recording(folder, "parquet", tmp_path / "out")
+    assert repair(folder).repaired
+    with pytest.raises(AlreadyThere, match="before the recording changed"):
+        export_recording(folder, "parquet", tmp_path / "out", resume=True)
+
+
+def test_an_export_of_what_was_analysed_since_is_not_taken_for_done(folder, tmp_path):
+    offline = folder / "offline_data"
+    offline.mkdir()
+    for name in ("offline_pupil.pldata", "offline_pupil_timestamps.npy"):
+        copyfile(folder / name.replace("offline_", ""), offline / name)
+    export_recording(folder, "parquet", tmp_path / "out", offline=True)
+    assert export_recording(folder, "parquet", tmp_path / "out", offline=True, resume=True).skipped
+    os.utime(offline / "offline_pupil.pldata", ns=(1, 1))
+    with pytest.raises(AlreadyThere, match="before the recording changed"):
+        export_recording(folder, "parquet", tmp_path / "out", offline=True, resume=True)

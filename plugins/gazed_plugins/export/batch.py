@@ -101,7 +101,7 @@ def export_many(
             for folder, outcome in outcomes:
                 tally.add(folder, outcome)
     except BaseException:
-        _sweep(place, tally.left)
+        _sweep(place, tally.left, exporter.dataset)
         raise
     result = tally.result()
     if place is not None and (result.done or result.skipped):
@@ -172,14 +172,14 @@ class _Tally:
         return result
 
 
-def _sweep(place: Path | None, left: list[Path]) -> None:
+def _sweep(place: Path | None, left: list[Path], dataset: str) -> None:
     """Remove what ended processes have left half-done."""
     if place is not None:
         OutputFolder(place).sweep()
         return
     for folder in left:
         with suppress(ExportError):
-            OutputFolder.of(folder).sweep()
+            OutputFolder.of(folder, dataset).sweep()
 
 
 def _silent(_step: Step) -> None:

@@ -32,9 +32,13 @@ _TELL_EVERY_S = 0.5
 # Run by each worker as it starts: Ctrl-C reaches all processes of a terminal, and only the first is to act on it.
 _PRELOAD = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
-# Of dask's own environment for workers, what keeps them to one thread; not its setting of malloc, which costs a fifth
-# of the time where large arrays come and go.
-_ENVIRONMENT = {"OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1}
+_SETTINGS = {
+    # Of dask's environment for workers, what keeps them to one thread; not its setting of malloc, which costs a fifth
+    # of the time where large arrays come and go.
+    "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1},
+    # A statistical profile of every task, for the dashboard that we do not have.
+    "distributed.worker.profile.enabled": False,
+}
 
 _Recording = tuple[Path, str]
 
@@ -140,7 +144,7 @@ def _client(workers: int, scheduler: str) -> Iterator[distributed.Client]:
     with ExitStack() as stack:
         address: Any = scheduler
         if not scheduler:
-            stack.enter_context(dask.config.set({"distributed.nanny.pre-spawn-environ": _ENVIRONMENT}))
+            stack.enter_context(dask.config.set(_SETTINGS))
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="gazed-export-"))
             # No limit of memory: an export takes what it takes, and one that is killed is not the better for it.
             address = stack.enter_context(

@@ -8,6 +8,7 @@
         ├── MissingExtra     the packages that a format needs are not installed
         ├── NothingToExport  the recording has nothing that the format could hold
         ├── AlreadyThere     the result is there already, and nobody said to replace it, or it is of something else
+        ├── BeingRecorded    the recording has not ended
         ├── BeingExported    another process exports the same right now
         ├── SameName         two recordings would be exported under one name
         ├── UnsafeOutput     the output folder lies where recorded files are
@@ -21,6 +22,7 @@ from gazed_plugins.errors import PluginError
 __all__ = [
     "AlreadyThere",
     "BeingExported",
+    "BeingRecorded",
     "ExportError",
     "MissingExtra",
     "NoScheduler",
@@ -61,6 +63,12 @@ class AlreadyThere(ExportError):
 
     code = "already-there"
     exit_code = 2
+
+
+class BeingRecorded(ExportError):
+    """The recording has not ended."""
+
+    code = "being-recorded"
 
 
 class BeingExported(ExportError):

@@ -31,6 +31,10 @@ class Exporter(Protocol):
     """The optional extra whose packages it needs, such as ``export``; empty if it needs none. It imports them inside
     its functions."""
 
+    dataset: ClassVar[str]
+    """The folder in ``exports`` that it gets where no output is named, as what stands beside several exports is its
+    own; empty for formats whose exports stand alone."""
+
     def __init__(self, args: Mapping[str, Any]) -> None:
         """Take the arguments of the format.
 

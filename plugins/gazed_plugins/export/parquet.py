@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gazed_plugins.arguments import refuse_unknown
 from gazed_plugins.export.errors import NothingToExport
+from gazed_plugins.export.session import known_clock
 from gazed_plugins.export.steps import Steps
 from gazed_plugins.offline_data import Progress
 from gazed_recorder.reader import Recording
@@ -49,6 +50,7 @@ class ParquetExporter:
     """
 
     extra: ClassVar[str] = "batch"
+    dataset: ClassVar[str] = "parquet"
 
     def __init__(self, args: Mapping[str, Any]) -> None:
         refuse_unknown("parquet", "argument", args, ())
@@ -159,9 +161,12 @@ def _with_times(recording: Recording, table: Table) -> pyarrow.Table:
     stamps = table["timestamp"]
     known = np.abs(stamps) < _FARTHEST_S
     finite = np.where(known, stamps, 0.0)
-    times = {"pupil_ns": np.rint(finite * 1e9).astype(np.int64), "unix_ns": recording.clock.to_unix_ns(finite)}
     columns = {name: _arrow(table[name]) for name in table.columns}
-    columns |= {name: pa.array(values, pa.int64(), mask=~known) for name, values in times.items()}
+    columns["pupil_ns"] = pa.array(np.rint(finite * 1e9).astype(np.int64), pa.int64(), mask=~known)
+    clock = known_clock(recording)
+    columns["unix_ns"] = (
+        pa.array(clock.to_unix_ns(finite), pa.int64(), mask=~known) if clock else pa.nulls(len(table), pa.int64())
+    )
     return pa.table(columns)
 
 
@@ -186,16 +191,21 @@ def _description(recording: Recording, counts: Mapping[str, int]) -> pyarrow.Tab
     """Return the one row that tells what a recording is."""
     import pyarrow as pa
 
-    info = recording.info
-    row = {
+    info, clock = recording.info, known_clock(recording)
+    texts = {
         "recording_uuid": info.recording_uuid,
         "recording_name": info.recording_name,
         "software": info.recording_software_name,
         "software_version": info.recording_software_version,
-        "start_timestamp": info.start_time_synced_s,
-        "start_unix_ns": recording.clock.to_unix_ns(info.start_time_synced_s),
-        "duration": float(recording.duration),
+    }
+    start = info.start_time_synced_s
+    numbers = {
+        "start_unix_ns": clock.to_unix_ns(start) if clock and np.isfinite(start) else None,
         **{f"{table}_count": count for table, count in counts.items()},
     }
-    types = {str: pa.string(), float: pa.float64(), int: pa.int64()}
-    return pa.table({name: pa.array([value], types[type(value)]) for name, value in row.items()})
+    times = {"start_timestamp": start if np.isfinite(start) else None, "duration": recording.duration}
+    return pa.table(
+        {name: pa.array([value], pa.string()) for name, value in texts.items()}
+        | {name: pa.array([value], pa.float64()) for name, value in times.items()}
+        | {name: pa.array([value], pa.int64()) for name, value in numbers.items()}
+    )

@@ -21,8 +21,7 @@ from gazed_plugins.export.errors import BeingExported, UnsafeOutput
 from gazed_recorder.atomic import replace_file
 from gazed_recorder.errors import RecordingRefused
 from gazed_recorder.folder import LOCK, FolderLock
-from gazed_recorder.info import INFO_CSV, PLAYER_INFO
-from gazed_recorder.manifest import MANIFEST
+from gazed_recorder.reading.info import SIGNS
 
 __all__ = ["EXPORTS", "HIDDEN", "OutputFolder", "Receipt", "is_recording"]
 
@@ -41,12 +40,13 @@ class Receipt(msgspec.Struct, frozen=True):
     """The recording, wherever its folder lies."""
     format: str
     args: dict[str, Any]
-    offline: bool | str
+    state: str
+    """What else it depends on: of a recording that was repaired or analysed since, this is another one."""
 
 
 def is_recording(folder: Path) -> bool:
-    """Tell whether a folder is a recording, be it torn."""
-    return any((folder / name).is_file() for name in (PLAYER_INFO, INFO_CSV, MANIFEST))
+    """Tell whether a folder is a recording, be it torn; of one that has nothing but videos, nobody can tell."""
+    return any((folder / name).is_file() for name in SIGNS)
 
 
 class OutputFolder:
@@ -68,15 +68,15 @@ class OutputFolder:
                 )
 
     @classmethod
-    def of(cls, recording: Path) -> OutputFolder:
-        """Return the folder in a recording for its exports.
+    def of(cls, recording: Path, dataset: str = "") -> OutputFolder:
+        """Return the folder in a recording for its exports, or for a dataset among them.
 
         Raises:
             UnsafeOutput: it is a link to somewhere else.
         """
-        folder = recording / EXPORTS
-        if folder.is_symlink():
-            raise UnsafeOutput(f"{folder} is a link", hint="remove it, or name a folder: --output DIR")
+        for folder in (recording / EXPORTS, recording / EXPORTS / dataset):
+            if folder.is_symlink():
+                raise UnsafeOutput(f"{folder} is a link", hint="remove it, or name a folder: --output DIR")
         return cls(folder)
 
     def target(self, name: str) -> Path:

@@ -33,7 +33,7 @@ Columns = Callable[[Table, NDArray[np.int64]], list[Column]]
 
 _OWNER = "csv"
 # Rows that are decoded, and that are turned into text, at a time.
-_DECODED, _WRITTEN = 32_768, 2_048
+_DECODED, _WRITTEN = 16_384, 2_048
 # Readers know the format by the Player that writes it, and by the oldest that opens such a recording.
 _PLAYER_VERSION = "3.6.0"
 _RULES = {
@@ -82,6 +82,7 @@ class CsvExporter:
     """
 
     extra: ClassVar[str] = ""
+    dataset: ClassVar[str] = ""
 
     def __init__(self, args: Mapping[str, Any]) -> None:
         self._events = EventSettings.of(_OWNER, args, "layout", "range", "videos")

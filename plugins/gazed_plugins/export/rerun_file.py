@@ -31,6 +31,7 @@ class RerunExporter:
     """
 
     extra: ClassVar[str] = "rerun"
+    dataset: ClassVar[str] = ""
 
     def __init__(self, args: Mapping[str, Any]) -> None:
         refuse_unknown("rerun", "argument", args, _OPTIONS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,14 +10,14 @@ from typing import Any
 
 import msgspec
 
-from gazed_plugins.export.errors import AlreadyThere, MissingExtra
+from gazed_plugins.export.errors import AlreadyThere, BeingRecorded, MissingExtra
 from gazed_plugins.export.exporter import Exporter, find_exporter
 from gazed_plugins.export.find import label_of
 from gazed_plugins.export.place import OutputFolder, Receipt
 from gazed_plugins.extras import install_command, missing_package
-from gazed_plugins.offline_data import Progress, telling_full_disk
+from gazed_plugins.offline_data import OFFLINE_FOLDER, Progress, telling_full_disk
+from gazed_recorder.folder import is_being_written
 from gazed_recorder.reader import Recording
-from gazed_timesync import GazedError
 
 __all__ = ["ExportJob", "ExportResult", "complete", "export_exists", "export_one", "export_recording", "make_exporter"]
 
@@ -70,13 +71,14 @@ def export_recording(
         offline: take pupils, gaze and fixations that were computed afterwards in the place of those recorded; the name
             of a gaze mapping chooses among several.
         force: replace an earlier export; it stays until the new one is whole.
-        resume: leave an earlier export of the same recording with the same arguments as it is.
+        resume: leave an earlier export of the same with the same arguments as it is.
         progress: called now and then with what is done and what there is to do.
 
     Raises:
         UnknownFormat, MissingExtra, PluginArgument: the format, or what it is told, is not possible.
         NotARecording, DamagedFile: the recording cannot be read.
         UnknownMapping: there is no gaze mapping of that name, or several and no name was given.
+        BeingRecorded: it has not ended.
         NothingToExport: it has nothing that the format could hold.
         AlreadyThere: there is an earlier export.
         UnsafeOutput: the output folder lies where recorded files are.
@@ -113,14 +115,16 @@ def export_one(job: ExportJob, exporter: Exporter, folder: Path, label: str, pro
     """Export one recording as ``label``; if exports of several go into one folder, ``complete`` comes at the end.
 
     Raises:
-        NotARecording, DamagedFile, NothingToExport, AlreadyThere, UnsafeOutput, BeingExported, DiskFull, OSError: as
-            ``export_recording``.
+        NotARecording, DamagedFile, UnknownMapping, BeingRecorded, NothingToExport, AlreadyThere, UnsafeOutput,
+        BeingExported, DiskFull, OSError: as ``export_recording``.
     """
     recording = Recording(folder, offline=job.offline)
-    place = OutputFolder(Path(job.output)) if job.output else OutputFolder.of(recording.path)
+    if recording.manifest and recording.manifest.state == "recording" and is_being_written(recording.path):
+        raise BeingRecorded(f"{recording.path} is being recorded", hint="stop it first: gazed record stop")
+    place = _place(job, exporter, recording)
     name = exporter.name(recording, label)
     args = msgspec.json.decode(msgspec.json.encode(job.args, enc_hook=str))
-    receipt = Receipt(_identity(recording), job.to, args, job.offline)
+    receipt = Receipt(_identity(recording), job.to, args, _state(recording, job.offline))
     target = place.target(name)
     if os.path.lexists(target):
         if job.resume and place.receipt(name) == receipt:
@@ -134,12 +138,12 @@ def export_one(job: ExportJob, exporter: Exporter, folder: Path, label: str, pro
 
 
 def export_exists(job: ExportJob, exporter: Exporter, folder: Path, label: str) -> bool:
-    """Tell whether there is an export of that name; if that cannot be told, there is none."""
+    """Tell whether there is an export of that name; if that cannot be told, exporting it will tell why."""
     try:
         recording = Recording(folder, offline=job.offline)
-        place = OutputFolder(Path(job.output)) if job.output else OutputFolder.of(recording.path)
+        place = _place(job, exporter, recording)
         return os.path.lexists(place.target(exporter.name(recording, label)))
-    except (GazedError, OSError):
+    except Exception:  # noqa: BLE001 - a recording that no code is prepared for
         return False
 
 
@@ -154,10 +158,24 @@ def complete(exporter: Exporter, output: Path) -> None:
         exporter.complete(output)
 
 
+def _place(job: ExportJob, exporter: Exporter, recording: Recording) -> OutputFolder:
+    return OutputFolder(Path(job.output)) if job.output else OutputFolder.of(recording.path, exporter.dataset)
+
+
 def _identity(recording: Recording) -> str:
     """Return what tells a recording from all others: its UUID, or, in old ones, its name and when it began."""
     info = recording.info
     return info.recording_uuid or f"{info.recording_name} {info.start_time_system_s!r} {info.start_time_synced_s!r}"
+
+
+def _state(recording: Recording, offline: bool | str) -> str:
+    """Return what changes when a recording is repaired, or, if that counts, when it is analysed anew."""
+    parts: list[str] = [recording.manifest.state if recording.manifest else ""]
+    if offline:
+        found = sorted((recording.path / OFFLINE_FOLDER).rglob("*"))
+        files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in found if path.is_file()]
+        parts += [str(offline), hashlib.sha256(repr(files).encode()).hexdigest()]
+    return " ".join(parts)
 
 
 def _refuse_other(job: ExportJob, target: Path, found: Receipt | None, wanted: Receipt) -> None:
@@ -173,7 +191,11 @@ def _refuse_other(job: ExportJob, target: Path, found: Receipt | None, wanted: R
         raise AlreadyThere(
             f"{target} is there already", hint="--force replaces it, --resume leaves what is there as it is"
         )
-    what = "nothing tells what it was made of" if found is None else "it was exported with other options"
+    what = (
+        "nothing tells what it was made of"
+        if found is None
+        else "it was made with other options, or before the recording changed"
+    )
     raise AlreadyThere(f"{target} is there already, and {what}", hint="--force replaces it")
 
 

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 
 from gazed_recorder.errors import UnknownUnixTime
 from gazed_recorder.reader import Recording
+from gazed_recorder.reading.clock import RecordedClock
 
-__all__ = ["start_of", "unix_time", "wall_clock", "world_size"]
+__all__ = ["known_clock", "start_of", "unix_time", "wall_clock", "world_size"]
 
 
 def start_of(recording: Recording, firsts: Iterable[float]) -> float:
@@ -22,12 +23,23 @@ def start_of(recording: Recording, firsts: Iterable[float]) -> float:
     return start if math.isfinite(start) else min(firsts, default=0.0)
 
 
+def known_clock(recording: Recording) -> RecordedClock | None:
+    """Return the clock of a recording; ``None`` where it does not tell Unix time.
+
+    Raises:
+        DamagedFile: what was recorded of it cannot be read.
+    """
+    try:
+        return recording.clock
+    except UnknownUnixTime:
+        return None
+
+
 def unix_time(recording: Recording, timestamp: float) -> float | None:
     """Return a Pupil time as Unix time, both in s; ``None`` where the recording does not tell."""
-    with suppress(UnknownUnixTime):
-        unix = recording.to_unix(timestamp)
-        return unix if unix > 0 else None
-    return None
+    clock = known_clock(recording)
+    unix = clock.to_unix(timestamp) if clock else 0.0
+    return unix if unix > 0 else None
 
 
 def wall_clock(recording: Recording, timestamp: float) -> datetime | None:

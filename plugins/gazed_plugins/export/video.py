@@ -40,6 +40,7 @@ class VideoExporter:
     """
 
     extra: ClassVar[str] = ""
+    dataset: ClassVar[str] = ""
 
     def __init__(self, args: Mapping[str, Any]) -> None:
         refuse_unknown(_OWNER, "argument", args, ("codec", "crf", "preset", "streams", "overlay", "sound"))

@@ -17,8 +17,10 @@ from gazed_recorder.layout import track_files
 from gazed_recorder.manifest import MANIFEST, Manifest
 from gazed_recorder.reading.key_value import read_key_value
 
-__all__ = ["PlayerInfo", "holds_recording", "read_info"]
+__all__ = ["SIGNS", "PlayerInfo", "holds_recording", "read_info"]
 
+SIGNS = frozenset({PLAYER_INFO, MANIFEST, INFO_CSV, PUPIL_DATA, "pupil.pldata", "gaze.pldata", "notify.pldata"})
+"""Files that only a recording has, torn or whole; videos are in exports as well."""
 _MOST_BYTES = 1 << 24
 # Pupil time and Unix time in s that still are an int64 in ns.
 _LATEST = 4e9
@@ -55,9 +57,8 @@ def holds_recording(names: Collection[str]) -> bool:
     """Tell whether files of these names are those of a recording, however torn it is; an export of one is none."""
     if _EXPORT in names:
         return False
-    signs = {PLAYER_INFO, MANIFEST, INFO_CSV, PUPIL_DATA, "pupil.pldata", "gaze.pldata", "notify.pldata"}
     tracks = [name.removesuffix(WRITING) for name in names]
-    return not signs.isdisjoint(names) or bool(track_files(tracks))
+    return not SIGNS.isdisjoint(names) or bool(track_files(tracks))
 
 
 def read_info(

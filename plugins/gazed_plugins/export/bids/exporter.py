@@ -42,7 +42,8 @@ class BidsExporter:
         task: ``eyetracking`` if not given.
     """
 
-    extra: ClassVar[str] = "export"
+    extra: ClassVar[str] = ""
+    dataset: ClassVar[str] = "bids"
 
     def __init__(self, args: Mapping[str, Any]) -> None:
         refuse_unknown("bids", "argument", args, _LABELS)

@@ -15,7 +15,7 @@ from gazed_plugins.export.events import (
     free_name,
     notification_events,
 )
-from gazed_recorder.errors import UnknownUnixTime
+from gazed_plugins.export.session import known_clock
 from gazed_recorder.reader import Recording
 from gazed_recorder.reading.table import Table
 
@@ -62,12 +62,12 @@ def add_events(content: Any, recording: Recording, zero: float) -> None:
 
 
 def _clock(recording: Recording) -> Table:
-    try:
-        pairs = recording.clock.pairs
-    except UnknownUnixTime:
+    clock = known_clock(recording)
+    if clock is None:
         return Table({"timestamp": np.zeros(0)})
+    pairs = clock.pairs
     hosts = np.array([pair.host for pair in pairs], np.int64)
-    stamps = recording.clock.to_pupil(hosts)
+    stamps = clock.to_pupil(hosts)
     return Table(
         {
             "timestamp": stamps,

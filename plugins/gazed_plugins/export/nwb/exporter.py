@@ -57,6 +57,7 @@ class NwbExporter:
     """
 
     extra: ClassVar[str] = "nwb"
+    dataset: ClassVar[str] = ""
 
     def __init__(self, args: Mapping[str, Any]) -> None:
         refuse_unknown("nwb", "argument", args, ("videos", *_FORMS))
@@ -66,8 +67,8 @@ class NwbExporter:
         self._args = {name: _text(name, value) for name, value in args.items() if name != "videos"}
 
     def name(self, recording: Recording, label: str) -> str:
-        """Return ``<label>.nwb``, or the folder ``<label>_nwb`` if videos go with it."""
-        return f"{label}_nwb" if self._streams(recording) else f"{label}.nwb"
+        """Return ``<label>.nwb``, or the folder ``<label>-nwb`` if videos go with it."""
+        return f"{label}-nwb" if self._streams(recording) else f"{label}.nwb"
 
     def write(self, recording: Recording, target: Path, progress: Progress) -> None:
         """Write the file, and copy or link the videos."""

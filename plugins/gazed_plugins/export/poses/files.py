@@ -31,6 +31,7 @@ class PoseFiles:
     """
 
     extra: ClassVar[str] = "export"
+    dataset: ClassVar[str] = ""
     format: ClassVar[str]
     with_gaze: ClassVar[bool] = True
 

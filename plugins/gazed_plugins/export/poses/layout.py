@@ -19,7 +19,7 @@ from gazed_plugins.arguments import shown
 from gazed_plugins.errors import PluginArgument
 from gazed_plugins.export.errors import NothingToExport
 from gazed_plugins.export.poses.streams import Method, Poses, read_poses
-from gazed_recorder.errors import UnknownUnixTime
+from gazed_plugins.export.session import known_clock
 from gazed_recorder.reader import Recording
 
 if TYPE_CHECKING:
@@ -108,10 +108,8 @@ def to_dataset(poses: Poses, recording: Recording, dims: Dims = "plural") -> xar
 
 def unix_ns(recording: Recording, times: NDArray[np.float64]) -> NDArray[np.int64] | None:
     """Return Pupil times, s, as Unix times, int64 ns of the same shape; ``None`` if the recording does not tell."""
-    try:
-        return recording.clock.to_unix_ns(times)
-    except UnknownUnixTime:
-        return None
+    clock = known_clock(recording)
+    return clock.to_unix_ns(times) if clock else None
 
 
 def read_choice(owner: str, args: Mapping[str, Any], name: str, kind: Any) -> Any:

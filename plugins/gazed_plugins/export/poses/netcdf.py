@@ -32,6 +32,7 @@ class NetcdfExporter:
     """
 
     extra = "export"
+    dataset = ""
 
     def __init__(self, args: Mapping[str, Any]) -> None:
         refuse_unknown("netcdf", "argument", args, ("method", "dims", "rate"))
