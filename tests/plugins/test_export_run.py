@@ -114,9 +114,11 @@ def test_recorded_files_are_out_of_reach(folder, inside):
     assert tree_of(folder) == before
 
 
-def test_a_link_in_the_place_of_exports_is_refused(folder, tmp_path):
+@pytest.mark.parametrize("link", ["exports", "exports/parquet"])
+def test_a_link_in_the_place_of_exports_is_refused(folder, tmp_path, link):
     (tmp_path / "elsewhere").mkdir()
-    (folder / "exports").symlink_to(tmp_path / "elsewhere")
+    (folder / link).parent.mkdir(exist_ok=True)
+    (folder / link).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UnsafeOutput, match="is a link"):
         export_recording(folder, "parquet")
     assert names_in(tmp_path / "elsewhere") == []

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gazed_recorder.errors import RecordingRefused
-from gazed_recorder.folder import LOCK, FolderLock, clean_session_name, make_folder
+from gazed_recorder.folder import LOCK, FolderLock, clean_session_name, is_being_written, make_folder
 
 NOW = datetime(2026, 3, 1, 12, 0, 0)
 
@@ -149,3 +149,14 @@ def test_a_lock_in_a_folder_that_is_gone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordingRefused) as refused:
         FolderLock(tmp_path / "gone")
     assert refused.value.reason == "root-not-writable"
+
+
+def test_whether_a_folder_is_being_written_is_asked_without_a_trace(tmp_path):
+    assert not is_being_written(tmp_path)
+    with FolderLock(tmp_path):
+        assert is_being_written(tmp_path)
+    assert not is_being_written(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / LOCK).touch()
+    assert not is_being_written(tmp_path)
+    assert (tmp_path / LOCK).exists()

@@ -70,7 +70,7 @@ def label_of(folder: Path, root: Path | None = None) -> str:
     label = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")
     if label == name.replace(" ", "_") and 0 < len(label) <= _LONGEST:
         return label
-    digits = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:_DIGITS]
+    digits = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:_DIGITS]
     return f"{label[: _LONGEST - _DIGITS - 1]}-{digits}".lstrip("-")
 
 
