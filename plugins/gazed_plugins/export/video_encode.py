@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import cast
 
 import av
 import av.container
@@ -42,7 +41,7 @@ def encode_packets(video: Video, piece: Piece, us: Ints, encoding: Encoding, dra
         size = first.image.width, first.image.height
         rate = round((count - 1) * 1e6 / int(us[-1] - us[0])) if count > 1 else _USUAL_FPS
         options = {"crf": str(encoding.crf), "preset": encoding.preset, "g": str(max(1, 2 * rate))}
-        stream = cast(av.VideoStream, container.add_stream("libx264", max(1, rate), options=options))
+        stream = container.add_stream("libx264", max(1, rate), options=options)
         encoder = stream.codec_context
         encoder.width, encoder.height = size
         # Colour at half the resolution, as everything plays it; an image of odd size has no half.

@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Packets = Iterator[av.Packet]
+Packets = Iterator["av.Packet[Any]"]
 Begin = Callable[[av.container.OutputContainer], Packets]
 """Adds a stream to a file and returns its packets, in order."""
 
@@ -211,7 +211,7 @@ def _told(packets: Packets, advance: Callable[[int], None]) -> Packets:
         advance(1)
 
 
-def _seconds(packet: av.Packet) -> float:
+def _seconds(packet: av.Packet[Any]) -> float:
     return float((packet.dts or 0) * packet.time_base)
 
 

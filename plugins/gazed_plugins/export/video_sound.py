@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
+from typing import Any
 
 import av
 import av.container
@@ -23,7 +24,7 @@ _RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000
 _USUAL_RATE = 48_000
 _LAYOUTS = dict(enumerate(("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1"), 1))
 
-Packets = Iterator[av.Packet]
+Packets = Iterator["av.Packet[Any]"]
 
 
 def sound_packets(
@@ -81,7 +82,7 @@ def _packets(
     yield from stream.encode(None)
 
 
-def _encode(stream: av.AudioStream, frame: av.AudioFrame | None) -> Iterable[av.Packet]:
+def _encode(stream: av.AudioStream, frame: av.AudioFrame | None) -> Iterable[av.Packet[Any]]:
     if frame is None:
         return ()
     # Libav stamps the last frame that was resampled and no other, and then refuses it.

@@ -86,7 +86,7 @@ class PackedLog:
         try:
             with self.path.open("rb") as file:
                 file.seek(begin)
-                found = file.readinto(memoryview(block)[:size])
+                found = file.readinto(block[:size].data)
         except OSError as error:
             raise DamagedFile(f"{self.path}: {error.strerror}") from error
         if found < size:
