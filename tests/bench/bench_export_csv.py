@@ -23,8 +23,8 @@ from typing import Any
 import msgpack
 import plain_csv
 
-from gazed_plugins.export.csv_tables import world_times
-from gazed_plugins.export.player_csv import CsvExporter
+from gazed_plugins.export.player.exporter import CsvExporter
+from gazed_plugins.export.player.tables import world_times
 from gazed_recorder.datalog import DatumLog, PldataReader
 from gazed_recorder.reader import Recording
 from gazed_recorder.testing_rich import make_rich_recording

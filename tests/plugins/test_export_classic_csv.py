@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gazed_plugins.export.player_csv import CsvExporter
+from gazed_plugins.export.player.exporter import CsvExporter
 from gazed_plugins.export.run import export_recording
 from gazed_plugins.export.testing import check_exporter
 from gazed_plugins.offline_data import write_log

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from gazed_plugins.errors import PluginArgument
 from gazed_plugins.events.blink_offline import blink_response, find_blinks
 from gazed_plugins.events.fixation_offline import find_fixations
-from gazed_plugins.export.csv_tables import world_times
 from gazed_plugins.export.csv_text import Numbers, Pairs, Texts, Whole, csv_text
 from gazed_plugins.export.errors import NothingToExport
 from gazed_plugins.export.exporter import find_exporter
-from gazed_plugins.export.player_csv import CsvExporter
+from gazed_plugins.export.player.exporter import CsvExporter
+from gazed_plugins.export.player.tables import world_times
 from gazed_plugins.export.run import export_recording
 from gazed_plugins.export.testing import check_exporter
 from gazed_plugins.gaze.camera import default_camera
@@ -133,7 +133,7 @@ def test_pupils_are_written_as_player_writes_them(tmp_path: Path) -> None:
     assert rows == [
         "100.25,1,0,0.875,0.25,1e-05,40.5,2d c++,48.0,192.0,20.0,40.5,-90.0" + "," * 21,
         f"100.5,{solid_start}3.5,0.1,,1.5,-2.5,40.0,10.392304845413264,{solid_end}",
-        # A part is missing, the others are there; see the module player_columns.
+        # A part is missing, the others are there; see the module columns.
         f"100.625,{solid_start}3.5,0.1,,nan,nan,nan,nan,{solid_end}",
         '100.75,2,0,0.0,0.5,0.5,0.0,"pye3d ""x"", y"' + "," * 26,
         (

@@ -22,9 +22,9 @@ from gazed_plugins.export.errors import ExportError, NothingToExport
 from gazed_plugins.export.exporter import find_exporter
 from gazed_plugins.export.run import export_recording
 from gazed_plugins.export.testing import check_exporter
-from gazed_plugins.export.video import VideoExporter
-from gazed_plugins.export.video_file import copy_packets, pieces, stamps_us, write_mp4
-from gazed_plugins.export.video_sound import sound_packets
+from gazed_plugins.export.video.exporter import VideoExporter
+from gazed_plugins.export.video.file import copy_packets, pieces, stamps_us, write_mp4
+from gazed_plugins.export.video.sound import sound_packets
 from gazed_recorder.errors import DamagedFile
 from gazed_recorder.mp4_boxes import mjpeg_track
 from gazed_recorder.part import TrackPart

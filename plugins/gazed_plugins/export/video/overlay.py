@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gazed_plugins.export.video_encode import Draw
+from gazed_plugins.export.video.encode import Draw
 from gazed_recorder.reader import Recording
 from gazed_recorder.reading.logs import empty_table
 from gazed_recorder.reading.table import Table

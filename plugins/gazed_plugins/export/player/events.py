@@ -28,7 +28,7 @@ from gazed_plugins.events.fixation_offline import (
     fixation_spans,
 )
 from gazed_plugins.events.window import dispersion_deg
-from gazed_plugins.export.csv_tables import TableFile, Window, write_rows
+from gazed_plugins.export.player.tables import TableFile, Window, write_rows
 from gazed_recorder.reader import Recording
 from gazed_recorder.reading.correlate import nearest
 from gazed_recorder.reading.table import Table

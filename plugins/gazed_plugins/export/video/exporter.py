@@ -11,10 +11,10 @@ from gazed_plugins.arguments import read_names, read_number, refuse_unknown, sho
 from gazed_plugins.errors import PluginArgument
 from gazed_plugins.export.errors import ExportError, NothingToExport
 from gazed_plugins.export.steps import Steps
-from gazed_plugins.export.video_encode import Encoding, encode_packets
-from gazed_plugins.export.video_file import copies, copy_packets
-from gazed_plugins.export.video_folder import Make, video_of, write_video
-from gazed_plugins.export.video_overlay import overlay
+from gazed_plugins.export.video.encode import Encoding, encode_packets
+from gazed_plugins.export.video.file import copies, copy_packets
+from gazed_plugins.export.video.folder import Make, video_of, write_video
+from gazed_plugins.export.video.overlay import overlay
 from gazed_plugins.offline_data import Progress
 from gazed_recorder.reader import Recording
 from gazed_recorder.reading.video import Video

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazed_plugins.export.csv_text import Column
-from gazed_plugins.export.player_columns import GAZE_HEADER, PUPIL_HEADER, gaze_columns
+from gazed_plugins.export.player.columns import GAZE_HEADER, PUPIL_HEADER, gaze_columns
 from gazed_recorder.reading.table import Table
 
 __all__ = ["CLASSIC_GAZE_HEADER", "CLASSIC_PUPIL_HEADER", "classic_gaze_columns"]

@@ -10,7 +10,7 @@ import av
 import av.container
 from av.video.frame import PictureType
 
-from gazed_plugins.export.video_file import TIME_BASE, Begin, Ints, Packets, Piece
+from gazed_plugins.export.video.file import TIME_BASE, Begin, Ints, Packets, Piece
 from gazed_recorder.reading.video import RecordedFrame, Video
 
 __all__ = ["Draw", "Encoding", "encode_packets"]

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from gazed_plugins.export.video_encode import Encoding, encode_packets
-from gazed_plugins.export.video_file import (
+from gazed_plugins.export.video.encode import Encoding, encode_packets
+from gazed_plugins.export.video.file import (
     Begin,
     Ints,
     Piece,
@@ -18,7 +18,7 @@ from gazed_plugins.export.video_file import (
     write_mp4,
     write_stamps,
 )
-from gazed_plugins.export.video_sound import sound_packets
+from gazed_plugins.export.video.sound import sound_packets
 from gazed_recorder.reader import Recording
 from gazed_recorder.reading.video import Video
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from gazed_plugins.arguments import shown
 from gazed_plugins.errors import PluginArgument
-from gazed_plugins.export.classic_csv import CLASSIC_GAZE_HEADER, CLASSIC_PUPIL_HEADER, classic_gaze_columns
-from gazed_plugins.export.csv_legend import legend_text
-from gazed_plugins.export.csv_tables import TableFile, Window, world_times, write_rows
 from gazed_plugins.export.csv_text import Column, Mask
 from gazed_plugins.export.errors import NothingToExport
-from gazed_plugins.export.player_columns import GAZE_HEADER, PUPIL_HEADER, gaze_columns, pupil_columns
-from gazed_plugins.export.player_events import EventSettings, write_annotations, write_blinks, write_fixations
+from gazed_plugins.export.player.classic import CLASSIC_GAZE_HEADER, CLASSIC_PUPIL_HEADER, classic_gaze_columns
+from gazed_plugins.export.player.columns import GAZE_HEADER, PUPIL_HEADER, gaze_columns, pupil_columns
+from gazed_plugins.export.player.events import EventSettings, write_annotations, write_blinks, write_fixations
+from gazed_plugins.export.player.legend import legend_text
+from gazed_plugins.export.player.tables import TableFile, Window, world_times, write_rows
 from gazed_plugins.export.steps import Steps
 from gazed_plugins.offline_data import Progress
 from gazed_recorder.reader import Recording
@@ -120,7 +120,7 @@ class CsvExporter:
             write_annotations(target, recording, tables.frames, tables.window)
             write_rows(target / "export_info.csv", _info(recording, tables.frames))
         if streams:
-            from gazed_plugins.export.video_folder import copy_videos
+            from gazed_plugins.export.video.folder import copy_videos
 
             copy_videos(target, recording, streams, steps.advance)
         steps.finish()
