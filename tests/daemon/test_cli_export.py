@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -167,7 +168,12 @@ def wait_until(true, process):
 
 def workers_of(process):
     """Return the processes that export: children of the command that were spawned."""
-    return [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    found = []
+    for child in psutil.Process(process.pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def some_recordings(tmp_path, seconds, count=30):
@@ -190,6 +196,36 @@ def test_a_killed_worker_loses_nothing_and_several_do_what_one_does(tmp_path):
     assert len(json.loads(told)["done"]) == 30
     assert gazed("export", root, "--to", "parquet", "--output", tmp_path / "serial").exit_code == 0
     assert tree_of(output) == tree_of(tmp_path / "serial")
+
+
+def exporting(process, label):
+    """Return the worker that has the lock of an export."""
+    for worker in workers_of(process):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any(f"recording={label}-" in file.path for file in worker.open_files()):
+                return worker
+    return None
+
+
+def test_only_the_recording_whose_workers_keep_dying_fails(tmp_path):
+    root, output = some_recordings(tmp_path, seconds=1, count=6), tmp_path / "out"
+    make_rich_recording(root, seconds=300, rate=200, videos=False, classic=False, session="A", number=99)
+    process = start("export", root, "--to", "parquet", "--output", output, "--workers", 2, "--json")
+    killed = 0
+    while process.poll() is None:
+        if worker := exporting(process, "A-000"):
+            worker.kill()
+            worker.wait()
+            killed += 1
+        time.sleep(0.01)
+    told = json.loads(process.communicate()[0])
+    assert process.returncode == 1
+    assert {folder: error["code"] for folder, error in told["failed"].items()} == {
+        str(root / "A" / "000"): "worker-died"
+    }
+    assert len(told["done"]) == 6
+    assert killed == 4
+    assert not list((output / HIDDEN).glob("*.writing"))
 
 
 @pytest.mark.parametrize(("workers", "number", "code"), [(1, signal.SIGTERM, 143), (2, signal.SIGINT, 130)])
@@ -253,11 +289,55 @@ def test_a_scheduler_that_runs_shares_it_out(scheduler, study, serial, tmp_path)
     assert tree_of(tmp_path / "out") == tree_of(serial[0])
 
 
+def test_a_scheduler_that_goes_away_is_told(scheduler, tmp_path):
+    address, running = scheduler
+    root, output = some_recordings(tmp_path, seconds=4), tmp_path / "out"
+    process = start("export", root, "--to", "parquet", "--output", output, "--scheduler", address)
+    wait_until(lambda: list(output.glob("recording=*")), process)
+    running[0].kill()
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 3, said
+    assert "the scheduler went away" in said
+    assert "--resume" in said
+
+
 def test_a_scheduler_that_is_not_there_is_told(study, tmp_path):
     done = gazed("export", study, "--to", "parquet", "--output", tmp_path / "out", "--scheduler", "tcp://127.0.0.1:1")
     assert done.exit_code == 3
     assert "tcp://127.0.0.1:1 cannot be used" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_ends_the_run_and_with_room_it_goes_on(tmp_path, workers):
+    root, disk = some_recordings(tmp_path, seconds=4, count=6), tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1200k", "tmpfs", str(disk)], check=True)
+    try:
+        process = start("export", root, "--to", "parquet", "--output", disk / "out", "--workers", workers)
+        _, said = process.communicate(timeout=100)
+        assert process.returncode == 7, said
+        assert "is full" in said
+        assert "--resume" in said
+        assert not list(disk.glob(f"out/{HIDDEN}/*.writing"))
+        subprocess.run(["mount", "-o", "remount,size=16m", str(disk)], check=True)
+        told = gazed("export", root, "--to", "parquet", "--output", disk / "out", "--resume", "--json")
+        assert told.exit_code == 0
+        assert len(json.loads(told.stdout)["skipped"]) >= 1
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_two_runs_into_one_dataset_leave_it_complete(study, tmp_path):
+    command = ["--to", "bids", "--output", tmp_path / "out"]
+    running = [start("export", study / f"P{number}", *command) for number in range(3)]
+    assert [process.wait(60) for process in running] == [0, 0, 0], [process.communicate() for process in running]
+    for process in running:
+        process.communicate()
+    participants = (tmp_path / "out" / "participants.tsv").read_text().splitlines()
+    assert len(participants) == 1 + len(list((tmp_path / "out").glob("sub-*")))
 
 
 def test_a_query(serial, tmp_path):

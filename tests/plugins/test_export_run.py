@@ -292,6 +292,16 @@ def test_what_is_no_folder_or_holds_no_recording_is_refused(tmp_path):
         find_recordings([tmp_path / "empty"])
 
 
+def test_videos_without_anything_else_are_a_recording_to_whoever_names_it(tmp_path):
+    folder = make_recording(tmp_path / "a", streams=("world",))
+    for path in folder.iterdir():
+        if not path.name.startswith("world"):
+            path.unlink()
+    assert list(find_recordings([folder]).recordings) == [folder]
+    with pytest.raises(NotARecording, match="no recording in"):
+        find_recordings([tmp_path])
+
+
 def test_the_output_folder_is_not_looked_into(original, tmp_path):
     copytree(original, tmp_path / "s" / "000")
     copytree(original, tmp_path / "out" / "000")

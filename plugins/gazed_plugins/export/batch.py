@@ -100,9 +100,8 @@ def export_many(
         with closing(_outcomes(job, exporter, found.recordings, workers, scheduler, tally.tell)) as outcomes:
             for folder, outcome in outcomes:
                 tally.add(folder, outcome)
-    except BaseException:
-        _sweep(place, tally.left, exporter.dataset)
-        raise
+    finally:
+        _sweep(place, tally.without_export, exporter.dataset)
     result = tally.result()
     if place is not None and (result.done or result.skipped):
         complete(exporter, place)
@@ -135,9 +134,9 @@ class _Tally:
         self._finished = 0
 
     @property
-    def left(self) -> list[Path]:
-        """The recordings without an outcome."""
-        return [folder for folder, outcome in self._outcomes.items() if outcome is None]
+    def without_export(self) -> list[Path]:
+        """The recordings that are not exported."""
+        return [folder for folder, outcome in self._outcomes.items() if outcome is None or outcome.error]
 
     def tell(self, folder: Path, done: int, of: int) -> None:
         """Tell how much of a recording is done."""
@@ -178,7 +177,7 @@ def _sweep(place: Path | None, left: list[Path], dataset: str) -> None:
         OutputFolder(place).sweep()
         return
     for folder in left:
-        with suppress(ExportError):
+        with suppress(ExportError, OSError):
             OutputFolder.of(folder, dataset).sweep()
 
 

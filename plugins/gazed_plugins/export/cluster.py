@@ -6,9 +6,9 @@ import logging
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["share_out"]
 
 _CONNECT_S = 5.0
-_PER_WORKER = 4
+_PER_WORKER = 2
 _TELL_EVERY_S = 0.5
+_DIED = "worker-died"
 
 # Run by each worker as it starts: Ctrl-C reaches all processes of a terminal, and only the first is to act on it.
 _PRELOAD = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
@@ -38,6 +39,8 @@ _SETTINGS = {
     "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1},
     # A statistical profile of every task, for the dashboard that we do not have.
     "distributed.worker.profile.enabled": False,
+    # How many workers a task may outlive before it counts as what kills them.
+    "distributed.scheduler.allowed-failures": 1,
 }
 
 _Recording = tuple[Path, str]
@@ -68,41 +71,63 @@ def share_out(
         batch = f"gazed-export-{uuid.uuid4().hex}"
         client.subscribe_topic(batch, lambda event: tell(Path(event[1][0]), event[1][1], event[1][2]))
         try:
-            yield from _run(client, batch, job, exporter, recordings)
+            yield from _Batch(client, batch, job, exporter).run(recordings.items())
+        except OSError as error:
+            raise _gone() from error
         finally:
             with suppress(Exception):  # a scheduler that went away
                 client.unsubscribe_topic(batch)
 
 
-def _run(
-    client: distributed.Client, batch: str, job: ExportJob, exporter: Exporter, recordings: dict[Path, str]
-) -> Iterator[tuple[Path, Outcome]]:
-    from distributed import as_completed
+class _Batch:
+    """Recordings that are shared out, a few at a time."""
 
-    tasks: dict[str, tuple[Path, bool]] = {}
+    def __init__(self, client: distributed.Client, topic: str, job: ExportJob, exporter: Exporter) -> None:
+        self._client = client
+        self._topic = topic
+        self._job = job
+        self._exporter = exporter
+        self._tasks: dict[str, tuple[_Recording, bool]] = {}
+        self._numbers = count()
 
-    def submit(recording: _Recording) -> distributed.Future:
+    def run(self, recordings: Iterable[_Recording]) -> Iterator[tuple[Path, Outcome]]:
+        """Yield what becomes of each."""
+        window = _PER_WORKER * max(1, sum(self._client.nthreads().values()))
+        suspects: list[_Recording] = []
+        for recording, outcome in self._shared(recordings, window):
+            if outcome.error.get("code") == _DIED:
+                suspects.append(recording)
+            else:
+                yield recording[0], outcome
+        # If a worker dies, all that it has before it are suspected of it; one at a time, only the one that it was.
+        for suspect in suspects:
+            for recording, outcome in self._shared([suspect], 1):
+                yield recording[0], outcome
+
+    def _shared(self, recordings: Iterable[_Recording], window: int) -> Iterator[tuple[_Recording, Outcome]]:
+        from distributed import as_completed
+
+        left = iter(recordings)
+        running = as_completed([self._submit(each) for each in islice(left, window)], loop=self._client.loop)
+        for future in running:
+            recording, fresh = self._tasks.pop(future.key)
+            outcome = _outcome(future, recording[0])
+            if fresh and outcome.skipped:
+                outcome = msgspec.structs.replace(outcome, skipped=False)
+            future.release()
+            yield recording, outcome
+            for each in islice(left, 1):
+                running.add(self._submit(each))
+
+    def _submit(self, recording: _Recording) -> distributed.Future:
         folder, label = recording
         # The result of a worker that dies before it is fetched is lost: the task then runs once more, and finds what it
         # has made itself.
-        fresh = not export_exists(job, exporter, folder, label)
-        task = msgspec.structs.replace(job, resume=job.resume or fresh)
-        key = f"{batch}-{folder}"
-        tasks[key] = folder, fresh
-        return client.submit(_task, task, str(folder), label, batch, key=key, pure=False)
-
-    left = iter(recordings.items())
-    window = _PER_WORKER * max(1, sum(client.nthreads().values()))
-    running = as_completed([submit(each) for each in islice(left, window)], loop=client.loop)
-    for future in running:
-        folder, fresh = tasks.pop(future.key)
-        outcome = _outcome(future, folder)
-        if fresh and outcome.skipped:
-            outcome = msgspec.structs.replace(outcome, skipped=False)
-        future.release()
-        yield folder, outcome
-        for each in islice(left, 1):
-            running.add(submit(each))
+        fresh = not export_exists(self._job, self._exporter, folder, label)
+        job = msgspec.structs.replace(self._job, resume=self._job.resume or fresh)
+        key = f"{self._topic}-{next(self._numbers)}"
+        self._tasks[key] = recording, fresh
+        return self._client.submit(_task, job, str(folder), label, self._topic, key=key, pure=False)
 
 
 def _task(job: ExportJob, folder: str, label: str, batch: str) -> Outcome:
@@ -120,18 +145,22 @@ def _task(job: ExportJob, folder: str, label: str, batch: str) -> Outcome:
     return export_outcome(job, make_exporter(job), Path(folder), label, tell)
 
 
+def _gone() -> NoScheduler:
+    return NoScheduler("the scheduler went away", hint="start it again with --resume; what was exported is whole")
+
+
 def _outcome(future: distributed.Future, folder: Path) -> Outcome:
     from distributed import KilledWorker
 
     if future.status in ("cancelled", "lost"):
-        raise NoScheduler("the scheduler went away", hint="start it again with --resume; what was exported is whole")
+        raise _gone()
     error = future.exception()
     if error is None:
         outcome: Outcome = future.result()
         return outcome
     if isinstance(error, KilledWorker):
         what = f"{folder}: the process that exported it died, again and again"
-        return Outcome(error={"code": "worker-died", "message": what, "hint": "fewer --workers leave each more memory"})
+        return Outcome(error={"code": _DIED, "message": what, "hint": "fewer --workers leave each more memory"})
     return Outcome(error={"code": "unexpected", "message": f"{folder}: {type(error).__name__}: {error}", "hint": ""})
 
 

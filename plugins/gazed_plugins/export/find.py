@@ -13,6 +13,7 @@ from pathlib import Path
 from gazed_plugins.export.errors import SameName
 from gazed_plugins.export.place import is_recording
 from gazed_recorder.errors import NotARecording
+from gazed_recorder.reading.info import holds_recording
 
 __all__ = ["Found", "find_recordings", "label_of", "refuse_same_names"]
 
@@ -31,7 +32,7 @@ class Found:
 
 
 def find_recordings(folders: Iterable[Path], leave_out: Path | None = None) -> Found:
-    """Find the recordings among and below ``folders``: wherever there is info.player.json, info.csv or manifest.json.
+    """Find the recordings among and below ``folders``: wherever there is a file that only a recording has.
 
     Nothing is looked for in a recording, in hidden folders and in ``leave_out``; links are followed, and what they
     lead to counts once. The label of a recording is made of the folders between the given one and itself, at least of
@@ -45,10 +46,13 @@ def find_recordings(folders: Iterable[Path], leave_out: Path | None = None) -> F
     for folder in folders:
         if not folder.is_dir():
             raise NotARecording(f"{folder} is not a folder", hint="name recordings, or folders in which they are")
-        before = len(seen), len(found.recordings) + len(found.unreadable)
-        _look(folder, folder, leave_out.resolve() if leave_out else None, seen, found)
-        if before[0] != len(seen) and before[1] == len(found.recordings) + len(found.unreadable):
-            raise NotARecording(f"there is no recording in {folder}", hint="a recording holds an info.player.json")
+        before = len(found.recordings) + len(found.unreadable)
+        new = _look(folder, folder, leave_out.resolve() if leave_out else None, seen, found)
+        if new and len(found.recordings) + len(found.unreadable) == before:
+            if not holds_recording({each.name for each in folder.iterdir()}):
+                raise NotARecording(f"there is no recording in {folder}", hint="a recording holds an info.player.json")
+            # Nothing but videos is left of it: only whoever names it can know that it is one.
+            found.recordings[folder] = label_of(folder)
     return found
 
 
@@ -90,9 +94,9 @@ def refuse_same_names(recordings: dict[Path, str]) -> None:
             )
 
 
-def _look(folder: Path, root: Path, leave_out: Path | None, seen: set[tuple[int, int]], found: Found) -> None:
-    """Look into a folder and all below it, without recursion: there is no end to how deep folders can be."""
-    left = [folder]
+def _look(folder: Path, root: Path, leave_out: Path | None, seen: set[tuple[int, int]], found: Found) -> bool:
+    """Look into a folder and all below it, however deep, unless they were seen; tell whether any was not."""
+    left, before = [folder], len(seen)
     while left:
         here = left.pop()
         try:
@@ -107,3 +111,4 @@ def _look(folder: Path, root: Path, leave_out: Path | None, seen: set[tuple[int,
             left += sorted(below, reverse=True)
         except OSError as error:
             found.unreadable[here] = error
+    return len(seen) > before
