@@ -189,7 +189,8 @@ class _Tables:
         index = correlate(batch["timestamp"], self.frames, self._layout.rule)
         for first in range(0, len(batch), _WRITTEN):
             some = batch[first : first + _WRITTEN]
-            file.columns(columns(some, index[first : first + _WRITTEN]), some["timestamp"])
+            file.columns(columns(some, index[first : first + _WRITTEN]))
+        file.times(batch["timestamp"])
 
     def _outside(self, times: Floats) -> Mask:
         """Tell which times Pupil Player leaves out; the rule of its early versions tells so itself."""

@@ -71,23 +71,22 @@ class TableFile:
     ) -> None:
         self._files.close()
 
-    def columns(self, columns: Sequence[Column], times: Floats) -> None:
-        """Append rows as columns; ``times`` (n,) are the Pupil times that they begin with, s."""
+    def columns(self, columns: Sequence[Column]) -> None:
+        """Append rows as columns; ``times`` has to follow."""
         self._file.write(csv_text(columns))
-        self._write_unix(times)
+
+    def times(self, times: Floats) -> None:
+        """Take the Pupil times, (n,) in s, that rows appended as columns begin with."""
+        if self._clock is not None:
+            known = np.abs(times) < _MOST_S
+            unix = np.where(known, self._clock.to_unix_ns(np.where(known, times, 0.0)), -1)
+            self._unix.write(csv_text([Numbers(times, ~known), Whole(unix)]))
 
     def row(self, cells: Iterable[object], time: object) -> None:
         """Append one row; ``time`` is the Pupil time that it begins with, s, if it is a number."""
         self._file.write(row_text(cells).encode())
         known = isinstance(time, int | float) and not isinstance(time, bool)
-        self._write_unix(np.array([time if known else np.nan], np.float64))
-
-    def _write_unix(self, times: Floats) -> None:
-        if self._clock is None:
-            return
-        known = np.abs(times) < _MOST_S
-        unix = np.where(known, self._clock.to_unix_ns(np.where(known, times, 0.0)), -1)
-        self._unix.write(csv_text([Numbers(times, ~known), Whole(unix)]))
+        self.times(np.array([time if known else np.nan], np.float64))
 
 
 def write_rows(path: Path, rows: Iterable[Iterable[object]]) -> None:
