@@ -30,6 +30,7 @@ From another machine, over ssh; then open the same address there:
 _PAGE_PORT, _DATA_PORT = 9090, 9876
 _PATIENT = 10
 _MAGIC = b"RRF2"
+_LARGE = 2_000_000_000
 
 
 @click.command(epilog=_EXAMPLES)
@@ -68,22 +69,18 @@ def view(path: Path | None, web_port: int, as_json: bool, save: Path | None, for
             raise MissingExtra(f"gazed view needs gazed[{extra}], but {missing} is not installed", hint=hint)
     # What the SDK would say of its server is no news.
     os.environ.setdefault("RUST_LOG", "error")
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     if path is None:
-        _view_live(web_port, save, force, stop, as_json, **live)
+        _view_live(web_port, save, force, as_json, **live)
     elif save is not None:
         raise click.UsageError("--save is for a running daemon; gazed export --to rerun makes a file of a recording")
     else:
-        _view_file(path, web_port, stop, as_json)
+        _view_file(path, web_port, as_json)
 
 
 def _view_live(
     web_port: int,
     save: Path | None,
     force: bool,
-    stop: threading.Event,
     as_json: bool,
     *,
     address: str,
@@ -97,6 +94,7 @@ def _view_live(
 
         # Whatever else this machine has to do comes first: it may be the daemon's.
         os.nice(_PATIENT)
+        stop = _ended_by_signals()
         with (
             LiveView(
                 remote,
@@ -114,7 +112,7 @@ def _view_live(
         _tell_counts(shown, as_json)
 
 
-def _view_file(path: Path, web_port: int, stop: threading.Event, as_json: bool) -> None:
+def _view_file(path: Path, web_port: int, as_json: bool) -> None:
     from gazed.cli.offline import progress_bar
     from gazed_plugins.export.run import export_recording
     from gazed_plugins.rerun.viewer import WebViewer
@@ -125,9 +123,21 @@ def _view_file(path: Path, web_port: int, stop: threading.Event, as_json: bool) 
     with path.open("rb") as file:
         if file.read(4) != _MAGIC:
             raise click.UsageError(f"{path} is neither a recording nor an .rrd file")
+    if path.stat().st_size > _LARGE:
+        hint = "gazed export --to rerun --set videos=false makes a smaller one"
+        click.echo(f"a browser keeps all {path.stat().st_size / 1e9:.1f} GB of {path} in its memory; {hint}", err=True)
+    stop = _ended_by_signals()
     with WebViewer(web_port, recording=path) as page:
         _tell({"url": page.url, "file": str(path)}, as_json)
         stop.wait()
+
+
+def _ended_by_signals() -> threading.Event:
+    """Return what is set by Ctrl-C or SIGTERM from now on, so that all ends in order."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
 
 
 def _tell(addresses: Mapping[str, str | None], as_json: bool) -> None:

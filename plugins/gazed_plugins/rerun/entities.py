@@ -50,6 +50,7 @@ LOG_ENTITIES = {
     "notify": ("/notifications",),
 }
 """What views show of the logs other than pupils."""
+_SPATIAL = ("3d", "pye3d")
 _KNOWN = ("label", "seq", "timestamp", "topic")
 _CURVES = {"2d": ("confidence", "diameter"), "3d": ("confidence", "diameter", "diameter_3d")}
 _COLORS = {
@@ -87,7 +88,7 @@ def _by_origin(table: Table) -> Iterator[tuple[int, str, NDArray[np.int64]]]:
     """Yield the rows of each eye and method; before 2.0 only the method told of it, not the topic."""
     eyes = table["eye_id"]
     pairs = zip(table["topic"].tolist(), table["method"].tolist(), strict=True)
-    spatial = np.array(["3d" in (topic or "")[-2:] or (way or "").startswith(("3d", "pye3d")) for topic, way in pairs])
+    spatial = np.array([(topic or "").endswith("3d") or (way or "").startswith(_SPATIAL) for topic, way in pairs])
     for eye in np.unique(eyes).tolist():
         for method, chosen in (("2d", ~spatial), ("3d", spatial)):
             rows = np.flatnonzero((eyes == eye) & chosen)

@@ -35,8 +35,9 @@ _STATUS = "gazed.status"
 _SILENT_S = 3.0
 _WINDOW_S = 20.0
 _POLL_S = 0.05
+# What is read in a row, of data and of images, before anything else gets its turn.
 _AT_ONCE = 500
-_STREAMS = 11
+_IMAGES_AT_ONCE = 11
 
 
 class LiveView:
@@ -165,7 +166,7 @@ class LiveView:
 
     def _take_images(self, images: Subscriber) -> None:
         assert self._images is not None  # noqa: S101 - who subscribes has a place for them
-        for _ in range(_STREAMS):
+        for _ in range(_IMAGES_AT_ONCE):
             message = images.receive(0)
             if message is None:
                 return
