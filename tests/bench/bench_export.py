@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -29,7 +30,10 @@ def export_one(folder: Path, to: str, output: Path) -> dict[str, float]:
     done = Path(export_recording(folder, to, output).path)
     took, cpu = time.perf_counter() - begun, time.process_time() - cpu
     files = [path for path in done.rglob("*") if path.is_file()] if done.is_dir() else [done]
-    peak = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
+    own = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert own
+    # rusage of this process would have the peak of its parent in it.
+    peak = (int(own[1]) + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
     return {
         "s": took,
         "cpu_s": cpu,

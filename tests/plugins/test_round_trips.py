@@ -28,6 +28,7 @@ from gazed_plugins.export.exporter import format_names
 from gazed_plugins.export.run import export_recording
 from gazed_recorder.reader import Recording
 from gazed_recorder.reading.table import Table
+from gazed_recorder.testing_classic import make_classic_recording
 from gazed_recorder.testing_rich import make_rich_recording
 
 ROOT = Path(__file__).parents[2]
@@ -155,6 +156,19 @@ def test_what_comes_back_is_what_the_table_says(name: str, rich: Path, right: Ta
         allowed = limit(promise[{"x": "positions", "y": "positions"}.get(what, what)])
         rows = seen if what in "xy" else np.ones(len(right), bool)
         assert np.abs(found[what][rows] - right[column][rows]).max() <= allowed, what
+
+
+@pytest.mark.parametrize(("version", "torn"), [("0.7.4", False), ("3.5", True)])
+def test_every_format_takes_what_an_old_or_a_crashed_program_has_left(version: str, torn: bool, tmp_path: Path) -> None:
+    """The first is pickled; of the second nobody knows when it began."""
+    folder = make_classic_recording(tmp_path / "old", version)
+    if torn:
+        (folder / "info.player.json").unlink()
+    assert np.isnan(Recording(folder).info.start_time_system_s) == torn
+    for name in format_names():
+        made = Path(export_recording(folder, name, tmp_path / name).path)
+        files = [made] if made.is_file() else [path for path in made.rglob("*") if path.is_file()]
+        assert sum(path.stat().st_size for path in files) > 1000, name
 
 
 @pytest.mark.skipif(find_spec("movement") is None, reason="needs gazed[movement]")

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from rerun.chunk import Chunk, LazyChunkStream, RrdReader
 from rerun.error_utils import catch_and_log_exceptions
 
-from gazed_plugins.export.errors import ExportError
+from gazed_plugins.errors import PluginError
 
 __all__ = [
     "APPLICATION",
@@ -32,6 +32,7 @@ __all__ = [
     "chunk",
     "datums",
     "ellipse_style",
+    "give_back",
     "images",
     "packets",
     "point_style",
@@ -104,10 +105,11 @@ def static(entity: str, columns: Columns) -> Chunk:
     return Chunk.from_columns(entity, [], columns)
 
 
-def properties(name: str, start_unix_ns: int, values: Mapping[str, Any]) -> Iterator[Chunk]:
+def properties(name: str, start_unix_ns: int | None, values: Mapping[str, Any]) -> Iterator[Chunk]:
     """Yield the properties of a recording: its name and start as viewers show them, and ``values`` under ``gazed``."""
     with _strictly():
-        info = rr.archetypes.RecordingInfo.columns(name=[name], start_time=[start_unix_ns])
+        start = None if start_unix_ns is None else [start_unix_ns]
+        info = rr.archetypes.RecordingInfo.columns(name=[name], start_time=start)
         yield static("/__properties", info)
         yield Chunk.from_property("gazed", rr.AnyValues(**values))
 
@@ -255,39 +257,37 @@ def read_chunks(path: str | Path, *, blueprint: bool = False) -> list[Chunk]:
 
 
 class LiveRecording:
-    """A recording that viewers watch while it grows: a server on this machine, and a file if one is given.
+    """A recording that viewers watch while it grows: a server on this machine.
 
-    ``url`` is what viewers connect to. A viewer that comes late gets what was sent before, the newest 512 MB of it.
+    ``url`` is what viewers connect to. One that comes late gets what was sent before, the newest 512 MB of it.
     """
 
-    def __init__(self, recording_id: str, port: int, blueprint: Any, save: Path | None = None) -> None:
+    def __init__(self, recording_id: str, port: int, blueprint: Any) -> None:
         self.url = f"rerun+http://127.0.0.1:{port}/proxy"
         self._stream = rr.RecordingStream(APPLICATION, recording_id=recording_id, send_properties=False)
-        sinks: list[Any] = [rr.GrpcServerSink("127.0.0.1", port, server_memory_limit="512MB")]
-        if save is not None:
-            sinks.append(rr.FileSink(save))
-        self._save = save
-        self._stream.set_sinks(*sinks, default_blueprint=blueprint)
+        sink = rr.GrpcServerSink("127.0.0.1", port, server_memory_limit="512MB")
+        self._stream.set_sinks(sink, default_blueprint=blueprint)
 
     def send(self, chunks: Iterable[Chunk]) -> None:
-        """Send chunks: to the file, and to where viewers get them, whether one watches or not.
+        """Send chunks to where viewers get them, whether one watches or not.
 
         Raises:
-            ExportError: the file cannot be written any further.
+            PluginError: the server has ended.
         """
         self._stream.send_chunks(chunks)
         try:
             self._stream.flush(timeout_sec=_PATIENCE_S)
         except (RuntimeError, ValueError) as error:
-            where = self._save or self.url
-            raise ExportError(
-                f"{where} takes no more data: {error}; is the disk full?",
-                hint=f"rerun rrd merge --continue-on-error {where} -o whole.rrd keeps what is there",
-            ) from error
+            raise PluginError(f"{self.url} takes no more data: {error}") from error
 
     def close(self) -> None:
-        """End: what was sent is in the file, and the file is complete."""
+        """End it, and the server."""
         self._stream.disconnect()
+
+
+def give_back() -> None:
+    """Let the SDK end the threads of streams that nobody uses any more; by itself it does so only here."""
+    rr.init(APPLICATION, init_logging=False)
 
 
 def _strictly() -> catch_and_log_exceptions:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazed_plugins.export.events import annotation_events, blink_events, fixation_events, notification_events
+from gazed_plugins.export.session import known_clock
 from gazed_plugins.rerun import calls
 from gazed_plugins.rerun.calls import Chunk, Times
 from gazed_plugins.rerun.entities import (
@@ -46,9 +47,11 @@ def recording_chunks(
     """
     world = recording.world if "world" in recording.streams and len(recording.world) else None
 
+    clock = known_clock(recording)
+
     def when(timestamps: NDArray[np.float64]) -> Times:
         frames = None if world is None else nearest(timestamps, world.timestamps)
-        return Times(calls.to_ns(timestamps), recording.clock.to_unix_ns(timestamps), frames)
+        return Times(calls.to_ns(timestamps), clock.to_unix_ns(timestamps) if clock else None, frames)
 
     yield from _properties(recording)
     for table in recording.batches("pupil", _ROWS) if "pupil" in recording.logs else ():
@@ -84,15 +87,15 @@ def entities_of(recording: Recording, *, videos: bool = True) -> set[str]:
 
 def _properties(recording: Recording) -> Iterator[Chunk]:
     info = recording.info
+    starts = {"start_pupil_time_ns": info.start_time_synced_s, "start_unix_ns": info.start_time_system_s}
+    known = {name: round(start * 1e9) for name, start in starts.items() if np.isfinite(start)}
     values = {
         "recording_uuid": info.recording_uuid,
         "recording_software": f"{info.recording_software_name} {info.recording_software_version}".strip(),
-        "start_pupil_time_ns": round(info.start_time_synced_s * 1e9),
-        "start_unix_ns": round(info.start_time_system_s * 1e9),
+        **known,
         "duration_s": recording.duration,
     }
-    name = info.recording_name or recording.path.name
-    yield from calls.properties(name, round(info.start_time_system_s * 1e9), values)
+    yield from calls.properties(info.recording_name or recording.path.name, known.get("start_unix_ns"), values)
 
 
 def _events(recording: Recording, when: Callable[[NDArray[np.float64]], Times]) -> Iterator[Chunk]:

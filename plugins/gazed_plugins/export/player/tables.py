@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazed_plugins.export.csv_text import Column, Numbers, Whole, csv_text, row_text
-from gazed_recorder.errors import UnknownUnixTime
+from gazed_plugins.export.session import known_clock
 from gazed_recorder.reader import Recording
-from gazed_recorder.reading.clock import RecordedClock
 
 __all__ = ["TableFile", "Window", "world_times", "write_rows"]
 
@@ -54,7 +53,7 @@ class TableFile:
     """
 
     def __init__(self, folder: Path, stem: str, header: Sequence[str], recording: Recording) -> None:
-        self._clock = _clock(recording)
+        self._clock = known_clock(recording)
         with ExitStack() as files:
             self._file = files.enter_context((folder / f"{stem}.csv").open("wb"))
             self._file.write(row_text(header).encode())
@@ -96,10 +95,3 @@ def write_rows(path: Path, rows: Iterable[Iterable[object]]) -> None:
         OSError: it cannot be written.
     """
     path.write_bytes("".join(map(row_text, rows)).encode())
-
-
-def _clock(recording: Recording) -> RecordedClock | None:
-    try:
-        return recording.clock
-    except UnknownUnixTime:
-        return None
