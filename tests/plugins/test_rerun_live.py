@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import resource
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,9 +30,12 @@ from gazed_bus.rundir import RunDir
 from gazed_bus.testing import await_subscriber
 from gazed_plugins.export.errors import AlreadyThere
 from gazed_plugins.images import bgr_jpeg
-from gazed_plugins.rerun.calls import Chunk, read_chunks
+from gazed_plugins.rerun import calls
+from gazed_plugins.rerun.blueprint import blueprint_chunks, views_of
+from gazed_plugins.rerun.calls import Chunk, Times, read_chunks
 from gazed_plugins.rerun.live import LiveView
 from gazed_plugins.rerun.live_data import LiveData
+from gazed_plugins.rerun.live_file import LiveFile
 from gazed_plugins.rerun.live_images import LiveImages
 from gazed_plugins.rerun.program import free_port
 from gazed_recorder.testing import make_jpeg
@@ -283,6 +289,44 @@ def test_a_daemon_that_goes_away_is_waited_for(tmp_path: Path) -> None:
     assert len(times) == view.counts["pupil"]
     assert (times[0] < 101, 200 < times[-1] < last + 1e-6) == (True, True)
     assert found["/world/video"] == [(101_000_000_000, [list(jpeg)])]
+
+
+def photo(number: int) -> list[Chunk]:
+    return [calls.chunk("/v", Times(np.array([number])), calls.images([np.random.default_rng(number).bytes(50_000)]))]
+
+
+def test_a_live_file_is_whole_when_it_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "kept.rrd"
+    views = list(blueprint_chunks(views_of({"/blinks"})))
+    file = LiveFile(path, "some id", views)
+    for number in range(100):
+        file.send(photo(number))
+    file.close()
+    assert calls.read_ids(path) == ("gazed", "some id")
+    assert [time for time, _ in rows(read_chunks(path))["/v"]] == list(range(100))
+    assert read_chunks(path, blueprint=True)
+    assert path.read_bytes()[-12:-4] == b"RRF2FOOT"
+
+
+def test_a_live_file_says_that_it_cannot_be_written(tmp_path: Path) -> None:
+    file = LiveFile(tmp_path / "kept.rrd", "some id", list(blueprint_chunks(views_of({"/blinks"}))))
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, old[1]))
+
+    def send() -> None:
+        for number in range(200):
+            file.send(photo(number))
+
+    try:
+        with pytest.raises(OSError, match=r"kept\.rrd") as caught:
+            send()
+        assert caught.value.errno == errno.EFBIG
+        with pytest.raises(OSError, match=r"kept\.rrd"):
+            file.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_a_file_is_not_replaced_unless_asked_to(tmp_path: Path) -> None:

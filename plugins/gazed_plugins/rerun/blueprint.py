@@ -10,7 +10,7 @@ from pathlib import Path
 import rerun as rr
 import rerun.blueprint as rrb
 
-from gazed_plugins.rerun.calls import APPLICATION, PUPIL_TIME, Chunk, read_chunks
+from gazed_plugins.rerun.calls import APPLICATION, PUPIL_TIME, Chunk, give_back, read_chunks
 
 __all__ = ["blueprint_chunks", "views_of"]
 
@@ -83,6 +83,7 @@ def blueprint_chunks(blueprint: rrb.Blueprint) -> Iterator[Chunk]:
         path = Path(folder) / "views.rbl"
         blueprint.save(APPLICATION, path)
         chunks = read_chunks(path, blueprint=True)
+    give_back()
     for chunk in sorted(chunks, key=lambda each: each.entity_path):
         batch = chunk.to_record_batch()
         yield from Chunk.from_record_batch(batch.drop_columns(["log_time"]))

@@ -11,7 +11,7 @@ import errno
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -22,11 +22,11 @@ import zmq
 from gazed_bus.client import Subscriber
 from gazed_bus.errors import NotReachable, PortInUse
 from gazed_bus.remote import Remote
-from gazed_plugins.export.errors import AlreadyThere
-from gazed_plugins.rerun.blueprint import views_of
-from gazed_plugins.rerun.calls import LiveRecording
+from gazed_plugins.rerun.blueprint import blueprint_chunks, views_of
+from gazed_plugins.rerun.calls import Chunk, LiveRecording, properties
 from gazed_plugins.rerun.entities import live_entities, styled
 from gazed_plugins.rerun.live_data import LiveData
+from gazed_plugins.rerun.live_file import LiveFile
 from gazed_plugins.rerun.live_images import LiveImages
 
 __all__ = ["LiveView"]
@@ -77,16 +77,25 @@ class LiveView:
         self._images = LiveImages(most_fps) if most_fps else None
         streams = [name for name, stream in remote.status()["streams"].items() if stream["state"] != "data"]
         views = views_of(live_entities(streams, images=self._images is not None), window_s=_WINDOW_S)
-        if save is not None:
-            _make(save, replace)
+        port = _free(port)
         self.recording_id = f"live-{uuid.uuid4()}"
         """What the recording is called; other programs may log into it."""
-        self._recording = LiveRecording(self.recording_id, _free(port), views, save)
+        self._file = None
+        if save is not None:
+            self._file = LiveFile(save, self.recording_id, list(blueprint_chunks(views)), replace=replace)
+        try:
+            self._recording = LiveRecording(self.recording_id, port, views)
+        except BaseException:
+            if self._file is not None:
+                self._file.close()
+            raise
         self.url = self._recording.url
         """Where viewers get it: ``rerun+http://127.0.0.1:…``."""
         self._styled = set[str]()
         self._passed_over = 0
         self._lost: dict[str, int] = {}
+        where = f"{remote.address}:{remote.port}"
+        self._hand_on(list(properties(f"live from {where}", time.time_ns(), {"daemon": where})))
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -107,7 +116,12 @@ class LiveView:
         }
 
     def run(self, stop: Callable[[], bool]) -> None:
-        """Send until ``stop`` says so; a daemon that goes away is waited for."""
+        """Send until ``stop`` says so; a daemon that goes away is waited for.
+
+        Raises:
+            DiskFull, OSError: the file cannot be written any further.
+            PluginError: viewers cannot be served any more.
+        """
         away = False
         while not stop():
             try:
@@ -177,7 +191,13 @@ class LiveView:
         if images is not None:
             self._data.world = images.sizes.get("world")
         parts = (self._data.chunks(), images.chunks() if images is not None else ())
-        self._recording.send(styled(chain(*parts), self._styled))
+        if chunks := list(styled(chain(*parts), self._styled)):
+            self._hand_on(chunks)
+
+    def _hand_on(self, chunks: Sequence[Chunk]) -> None:
+        if self._file is not None:
+            self._file.send(chunks)
+        self._recording.send(chunks)
 
     def _count_lost(self, data: Subscriber) -> None:
         for topic, count in data.lost.items():
@@ -188,10 +208,16 @@ class LiveView:
             self._passed_over += sum(images.skipped.values()) + sum(images.lost.values())
 
     def close(self) -> None:
-        """End the recording: the file is complete."""
+        """End the recording: the file is whole.
+
+        Raises:
+            DiskFull, OSError: it is not.
+        """
         if self._images is not None:
             self._images.close()
         self._recording.close()
+        if self._file is not None:
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -200,14 +226,6 @@ class LiveView:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _make(file: Path, replace: bool) -> None:
-    """Make the file, so that what stands against it is told in the words of the system."""
-    try:
-        file.open("wb" if replace else "xb").close()
-    except FileExistsError as error:
-        raise AlreadyThere(f"{file} is there already", hint="--force replaces it") from error
 
 
 def _free(port: int) -> int:
