@@ -183,8 +183,13 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
             return {"position": loaded}
         with loaded:
             return {_OTHER_NAMES.get(name, name): loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+    except OSError as error:
         raise NotKeypoints(f"{path}: no array of numpy's: {error}") from error
+    except (ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+        # What numpy says of it is how to unpickle it, which is just what must not be done.
+        raise NotKeypoints(
+            f"{path}: no array of numpy's, or one of Python objects", hint="wanted .npy or .npz"
+        ) from error
 
 
 def _floats(path: Path, name: str, array: NDArray[Any], dimensions: tuple[int, ...]) -> NDArray[np.float64]:
