@@ -19,7 +19,6 @@ import json
 import os
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -67,7 +66,8 @@ def export(root: Path, output: Path, to: str, workers: int, *, sample: bool = Fa
     rmtree(output, ignore_errors=True)
     command = [sys.executable, "-m", "gazed", "export", str(root), "--to", to, "--output", str(output), "--json"]
     begun, cpu = time.perf_counter(), cpu_of_children()
-    process = psutil.Popen([*command, "--workers", str(workers)], stdout=subprocess.PIPE)
+    told = output.with_suffix(".json").open("w+")
+    process = psutil.Popen([*command, "--workers", str(workers)], stdout=told)
     while process.poll() is None:
         if not (sample or kill_every):
             process.wait()
@@ -83,9 +83,10 @@ def export(root: Path, output: Path, to: str, workers: int, *, sample: bool = Fa
                 run.killed, kill_at = run.killed + 1, done + kill_every
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
-    told = process.stdout.read()
     run.seconds, run.cpu = time.perf_counter() - begun, cpu_of_children() - cpu
-    run.told = json.loads(told)
+    with told:
+        told.seek(0)
+        run.told = json.load(told)
     return run
 
 
