@@ -170,7 +170,9 @@ class _Display:
         if (task := self._open.pop(step.recording, None)) is not None:
             self._bars.remove_task(task)
         if self._total is not None:
-            self._bars.update(self._total, completed=step.finished)
+            self._bars.update(
+                self._total, completed=step.finished, description=f"{step.finished} of {step.total} recordings"
+            )
         if step.outcome == "failed" and not self._hidden:
             what = step.error["message"]
             where = "" if step.recording in what else f"{step.recording}: "
