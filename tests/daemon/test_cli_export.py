@@ -301,6 +301,13 @@ def test_a_scheduler_that_goes_away_is_told(scheduler, tmp_path):
     assert "--resume" in said
 
 
+@pytest.mark.parametrize("address", ["there", "http://127.0.0.1:1", "tcp://127.0.0.1", "tcp://127.0.0.1:x"])
+def test_what_is_no_address_of_a_scheduler_is_told(study, tmp_path, address):
+    done = gazed("export", study, "--to", "parquet", "--output", tmp_path / "out", "--scheduler", address)
+    assert done.exit_code == 3
+    assert "is no address of a scheduler" in done.stderr
+
+
 def test_a_scheduler_that_is_not_there_is_told(study, tmp_path):
     done = gazed("export", study, "--to", "parquet", "--output", tmp_path / "out", "--scheduler", "tcp://127.0.0.1:1")
     assert done.exit_code == 3

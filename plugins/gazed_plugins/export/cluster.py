@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import tempfile
 import time
 import uuid
@@ -67,6 +68,8 @@ def share_out(
         raise MissingExtra(
             f"several workers need gazed[batch], but {missing} is not installed", hint=install_command("batch")
         )
+    if scheduler and not re.fullmatch(r"(tcp|tls)://[^\s/]+:\d{1,5}", scheduler):
+        raise NoScheduler(f"{scheduler!r:.100} is no address of a scheduler", hint="such as tcp://127.0.0.1:8786")
     with _client(workers, scheduler) as client:
         batch = f"gazed-export-{uuid.uuid4().hex}"
         client.subscribe_topic(batch, lambda event: tell(Path(event[1][0]), event[1][1], event[1][2]))
