@@ -83,7 +83,7 @@ class NwbExporter:
         path = target
         if streams:
             target.mkdir()
-            path = target / f"{target.name.removesuffix('_nwb')}.nwb"
+            path = target / f"{target.name.removesuffix('-nwb')}.nwb"
         self._write(recording, path, found, streams, steps)
         for file in files:
             _bring(file, target / file.name, self._videos == "link", steps.advance)
