@@ -57,7 +57,7 @@ class InPieces(Recording):
 
 def export(recording: Recording, target: Path, **args: Any) -> Path:
     NwbExporter(args).write(recording, target, lambda _done, _total: None)
-    return target if target.is_file() else target / f"{target.name.removesuffix('_nwb')}.nwb"
+    return target if target.is_file() else target / f"{target.name.removesuffix('-nwb')}.nwb"
 
 
 @contextmanager
