@@ -64,4 +64,5 @@ def test_datums_of_any_keys_become_columns() -> None:
     assert free.to_arrow().column("more").to_pylist() == [None, '{"a":[1]}', None]
     assert free_columns([{"a": 1}, {"a": 2}])["a"].dtype == np.int64
     assert free_columns([{"a": True}, {"a": None}])["a"].tolist() == [True, None]
+    assert free_columns([{"a": [1, 2]}, {"a": [3, 4]}])["a"].tolist() == [[1, 2], [3, 4]]
     assert len(free_columns([])) == 0

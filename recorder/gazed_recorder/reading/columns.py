@@ -64,9 +64,8 @@ def _free_column(values: list[Any]) -> NDArray[Any]:
         return np.array(values, np.int64)
     if kinds <= {int, float, type(None)} and kinds != {type(None)}:
         return np.array([np.nan if value is None else float(value) for value in values])
-    column = np.empty(len(values), object)
-    column[:] = values
-    return column
+    # Each value is one element, also where all are lists of the same length.
+    return np.fromiter(values, object, len(values))
 
 
 def _unpacked(log: PackedLog, number: int, payload: bytes) -> dict[str, Any]:
