@@ -14,6 +14,7 @@ from gazed_plugins.arguments import shown
 from gazed_plugins.errors import PluginArgument
 from gazed_plugins.export.csv_text import Column, Mask
 from gazed_plugins.export.errors import NothingToExport
+from gazed_plugins.export.origins import are_solid
 from gazed_plugins.export.player.classic import CLASSIC_GAZE_HEADER, CLASSIC_PUPIL_HEADER, classic_gaze_columns
 from gazed_plugins.export.player.columns import GAZE_HEADER, PUPIL_HEADER, gaze_columns, pupil_columns
 from gazed_plugins.export.player.events import EventSettings, write_annotations, write_blinks, write_fixations
@@ -211,12 +212,7 @@ def _empty_pupils() -> Table:
 
 
 def _judged(pupils: Table) -> Table:
-    words = pupils["method"].tolist()
-    if None in set(words):
-        words = [method or topic or "" for method, topic in zip(words, pupils["topic"].tolist(), strict=True)]
-    solid = {word: "3d" in word for word in set(words)}
-    column = np.fromiter(map(solid.__getitem__, words), np.bool_, len(words))
-    return pupils.select(("timestamp", "confidence")).with_columns(solid=column)
+    return pupils.select(("timestamp", "confidence")).with_columns(solid=are_solid(pupils))
 
 
 def _blinking(pupils: Table) -> Table:
