@@ -2,7 +2,7 @@
 
     python tests/bench/bench_export_many.py [--json] [--only speed,kill,flat] [--to parquet] [--workers 2]
 
-``speed``: 20 recordings of 20 minutes (two eyes at 200 Hz, 2-D and 3-D), exported by one process and by
+``speed``: 20 recordings of half an hour (two eyes at 200 Hz, 2-D and 3-D), exported by one process and by
 ``--workers`` processes, in turn, ``--rounds`` times; wall time of the whole command, starting and ending included (a
 cluster takes some seconds to come up), processor time, and the median of the ratios of wall time. ``kill``: the same
 once more, but a worker is killed with SIGKILL whenever five more are done. ``flat``: 1,000 recordings of half a second,
@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--to", default="parquet")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--recordings", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=1200.0, help="of each of them")
+    parser.add_argument("--seconds", type=float, default=1800.0, help="of each of them")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--many", type=int, default=1000)
     args = parser.parse_args()
