@@ -209,7 +209,7 @@ def exporting(process, label):
 
 def test_only_the_recording_whose_workers_keep_dying_fails(tmp_path):
     root, output = some_recordings(tmp_path, seconds=1, count=6), tmp_path / "out"
-    make_rich_recording(root, seconds=300, rate=200, videos=False, classic=False, session="A", number=99)
+    make_rich_recording(root, seconds=600, rate=200, videos=False, classic=False, session="A", number=99)
     process = start("export", root, "--to", "parquet", "--output", output, "--workers", 2, "--json")
     killed = 0
     while process.poll() is None:
@@ -260,24 +260,32 @@ def test_a_killed_run_takes_its_workers_with_it_and_another_goes_on(tmp_path):
     assert not list((output / HIDDEN).glob("*.writing"))
 
 
-@pytest.fixture
-def scheduler(tmp_path):
-    """A dask scheduler with two workers, and its address."""
-    file = tmp_path / "scheduler.json"
-    # Interface and port are those of the loopback interface, and none is kept from others.
-    common = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    dask = [sys.executable, "-m", "dask"]
-    first = [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
-    running = [subprocess.Popen(first, **common)]
-    wait_until(file.exists, running[0])
-    address = json.loads(file.read_text())["address"]
-    second = [*dask, "worker", address, "--host", "127.0.0.1", "--nworkers", "2", "--nthreads", "1", "--no-dashboard",
-              "--local-directory", str(tmp_path)]  # fmt: skip
-    running.append(subprocess.Popen(second, **common))
-    yield address, running
-    for process in reversed(running):
+@contextlib.contextmanager
+def running_dask(tmp_path, *arguments):
+    command = [sys.executable, "-m", "dask", *arguments, "--host", "127.0.0.1", "--no-dashboard"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
         process.terminate()
         process.wait(20)
+
+
+@pytest.fixture
+def scheduler(tmp_path):
+    """The address of a dask scheduler with two workers, and its process."""
+    file = tmp_path / "scheduler.json"
+
+    def address():
+        # It is there before it is whole.
+        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+            return json.loads(file.read_text())["address"]
+
+    with running_dask(tmp_path, "scheduler", "--port", "0", "--scheduler-file", str(file)) as process:
+        found = wait_until(address, process)
+        options = ("--nworkers", "2", "--nthreads", "1", "--local-directory", str(tmp_path))
+        with running_dask(tmp_path, "worker", found, *options):
+            yield found, process
 
 
 def test_a_scheduler_that_runs_shares_it_out(scheduler, study, serial, tmp_path):
@@ -294,7 +302,7 @@ def test_a_scheduler_that_goes_away_is_told(scheduler, tmp_path):
     root, output = some_recordings(tmp_path, seconds=4), tmp_path / "out"
     process = start("export", root, "--to", "parquet", "--output", output, "--scheduler", address)
     wait_until(lambda: list(output.glob("recording=*")), process)
-    running[0].kill()
+    running.kill()
     _, said = process.communicate(timeout=100)
     assert process.returncode == 3, said
     assert "the scheduler went away" in said
