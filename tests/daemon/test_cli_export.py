@@ -184,12 +184,13 @@ def some_recordings(tmp_path, seconds, count=30):
 
 
 def test_a_killed_worker_loses_nothing_and_several_do_what_one_does(tmp_path):
-    root, output = some_recordings(tmp_path, seconds=1), tmp_path / "parallel"
+    root, output = some_recordings(tmp_path, seconds=4), tmp_path / "parallel"
     process = start("export", root, "--to", "parquet", "--output", output, "--workers", 2, "--json")
-    wait_until(lambda: len(list(output.glob("recording=*"))) > 3, process)
+    wait_until(lambda: len(workers_of(process)) == 2, process)
     listening = [each.laddr.ip for each in psutil.net_connections("inet") if each.status == "LISTEN" and each.pid in
                  {process.pid, *(child.pid for child in workers_of(process))}]  # fmt: skip
     assert set(listening) == {"127.0.0.1"}
+    wait_until(lambda: len(list(output.glob("recording=*"))) > 3, process)
     workers_of(process)[0].kill()
     told, said = process.communicate(timeout=100)
     assert process.returncode == 0, said
