@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["share_out"]
 
 _CONNECT_S = 5.0
+_WORKERS_S = 30.0
 _PER_WORKER = 4
 _TELL_EVERY_S = 0.5
 _DIED = "worker-died"
@@ -198,7 +199,7 @@ def _client(workers: int, scheduler: str) -> Iterator[distributed.Client]:
             )
         try:
             client = stack.enter_context(Client(address, timeout=_CONNECT_S, set_as_default=False))
-            client.wait_for_workers(1, timeout=_CONNECT_S)
+            client.wait_for_workers(1, timeout=_WORKERS_S)
         except (OSError, ValueError) as error:
             raise NoScheduler(
                 f"{scheduler or 'the local scheduler'} cannot be used: {error or 'it does not answer'}",
