@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -24,7 +25,7 @@ ROWS = 16_384
 """How many rows are written at a time."""
 
 
-class PoseFiles:
+class PoseFiles(ABC):
     """Writes a folder a recording, with one file a stream that ``write_poses`` writes, and ``<stream>.timestamps.csv``.
 
     Rows are the frames of the eye's video, and for gaze those of the world's; without a video, the datums.
@@ -60,9 +61,9 @@ class PoseFiles:
             raise NothingToExport(f"{recording.path} has {wanted}")
         steps.finish()
 
+    @abstractmethod
     def write_poses(self, poses: Poses, folder: Path, steps: Steps) -> None:
         """Write one stream into ``folder``, under its name, and tell how many rows are written."""
-        raise NotImplementedError
 
     def complete(self, output: Path) -> None:
         """Do nothing: each recording stands alone."""
